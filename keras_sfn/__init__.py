@@ -1,0 +1,25 @@
+"""Saddle-free Newton optimizers for Keras 3 on TensorFlow.
+
+import keras_sfn
+model.compile(optimizer="saddle_free_newton", loss="mse")
+"""
+
+import keras as _keras
+
+if _keras.config.backend() != "tensorflow":
+    raise ImportError(
+        "`keras_sfn` needs Keras on the TensorFlow backend. Received: backend "
+        f"{_keras.config.backend()!r}. Set the environment variable KERAS_BACKEND=tensorflow (or "
+        '"backend": "tensorflow" in ~/.keras/keras.json) before Keras is imported.'
+    )
+
+from keras_sfn import training as _training
+from keras_sfn.lanczos import LanczosResult, lanczos
+from keras_sfn.optimizers import SaddleFreeNewton
+from keras_sfn.version import __version__
+
+__all__ = ["LanczosResult", "SaddleFreeNewton", "__version__", "lanczos"]
+
+# `compile(optimizer="saddle_free_newton")` looks a name up here, without a package prefix.
+_keras.saving.get_custom_objects()["saddle_free_newton"] = SaddleFreeNewton
+_training.install()

@@ -1,0 +1,253 @@
+"""How much damping a step gets: a fixed value, a search over a grid, or Levenberg-Marquardt's rule.
+
+Each policy has one method, `choose`, which takes the loss restricted to the subspace and returns
+the next position in it. Damping is in units of curvature (loss per parameter squared).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from keras_sfn import saddle_free
+
+# Stored in place of a damping that no step has set yet.
+UNSET = -1.0
+
+# Levenberg-Marquardt starts at this fraction of the largest |Ritz value|, as in Madsen, Nielsen and
+# Tingleff, Methods for Non-Linear Least Squares Problems (2004), section 3.2.
+_INITIAL_FRACTION = 1e-3
+
+# With the growth doubling at each failure, six trials raise the damping by up to 2^15.
+_MAX_TRIALS = 6
+
+
+class SubspaceLoss(NamedTuple):
+    """The loss of the batch restricted to the subspace, in the basis of Ritz vectors.
+
+    Attributes:
+        ritz_values: Shape (k,).
+        loss: Maps a position of shape (k,) to the scalar loss there.
+        clip: Maps a position to the nearest one within the allowed step length.
+        learning_rate: Scalar factor on every direction.
+    """
+
+    ritz_values: tf.Tensor
+    loss: Callable[[tf.Tensor], tf.Tensor]
+    clip: Callable[[tf.Tensor], tf.Tensor]
+    learning_rate: tf.Tensor
+
+
+class Choice(NamedTuple):
+    """What a policy decided.
+
+    Attributes:
+        position: Shape (k,), the new position, or the old one where nothing was accepted.
+        loss: Scalar loss at `position`.
+        predicted_reduction: Scalar, what the quadratic model promised for the last trial.
+        accepted: Scalar boolean.
+        damping: Scalar, the damping of the accepted step, or the last one tried.
+        next_damping: Scalar, what the next step should start from.
+    """
+
+    position: tf.Tensor
+    loss: tf.Tensor
+    predicted_reduction: tf.Tensor
+    accepted: tf.Tensor
+    damping: tf.Tensor
+    next_damping: tf.Tensor
+
+
+class Damping(Protocol):
+    """A damping policy."""
+
+    @property
+    def monotone(self) -> bool:
+        """Whether only steps that lower the loss of the batch are accepted."""
+
+    def choose(
+        self,
+        problem: SubspaceLoss,
+        position: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        damping: tf.Tensor,
+    ) -> Choice:
+        """Chooses the next position.
+
+        Args:
+            problem: The loss in the subspace.
+            position: Shape (k,), where the step stands.
+            loss: Scalar loss at `position`.
+            gradient: Shape (k,), gradient at `position`.
+            damping: Scalar, `next_damping` of the step before, or `UNSET`.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedDamping:
+    """Always the same damping; every finite step is taken.
+
+    Args:
+        value: Damping >= 0, in units of curvature.
+    """
+
+    value: float
+    monotone: bool = dataclasses.field(default=False, init=False)
+
+    def choose(
+        self,
+        problem: SubspaceLoss,
+        position: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        damping: tf.Tensor,
+    ) -> Choice:
+        """Takes the step with the fixed damping."""
+        del damping
+        value = tf.constant(self.value, loss.dtype)
+        trial = _try(problem, position, gradient, value)
+        accepted = tf.math.is_finite(trial.loss)
+        return _choice(trial, position, loss, accepted, value, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchDamping:
+    """Tries every value of a grid and keeps the one with the lowest loss on the batch.
+
+    The grid is relative to the largest |Ritz value|, so that multiplying the loss by a constant
+    leaves the steps as they are. The paper's grid, 10^0 to 10^-6, is absolute.
+
+    Args:
+        grid: Positive multiples of the largest |Ritz value|.
+    """
+
+    grid: tuple[float, ...]
+    monotone: bool = dataclasses.field(default=True, init=False)
+
+    def choose(
+        self,
+        problem: SubspaceLoss,
+        position: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        damping: tf.Tensor,
+    ) -> Choice:
+        """Takes the best step of the grid, if it lowers the loss."""
+        del damping
+        candidates = tf.constant(self.grid, loss.dtype) * _curvature_scale(problem, gradient)
+
+        def body(index: tf.Tensor, best: _Trial) -> tuple[tf.Tensor, _Trial]:
+            trial = _try(problem, position, gradient, candidates[index])
+            # NaN compares false, so a candidate that is not finite never wins over a finite one.
+            better = (trial.loss < best.loss) | ~tf.math.is_finite(best.loss)
+            return index + 1, _select(better, trial, best)
+
+        first = _try(problem, position, gradient, candidates[0])
+        _, best = tf.while_loop(
+            lambda index, _: index < len(self.grid), body, (tf.constant(1), first)
+        )
+        return _choice(best, position, loss, best.loss < loss, best.damping, best.damping)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveDamping:
+    """Levenberg-Marquardt: the damping follows how well the model predicted the last step.
+
+    With rho the actual over the predicted reduction, an accepted step multiplies the damping by
+    max(1/3, 1 - (2 rho - 1)^3). A step that does not lower the loss is tried again in the same
+    subspace with the damping times 2, 4, 8, ...; each costs one evaluation of the loss.
+
+    Reference: Nielsen, Damping parameter in Marquardt's method (1999).
+    """
+
+    monotone: bool = dataclasses.field(default=True, init=False)
+
+    def choose(
+        self,
+        problem: SubspaceLoss,
+        position: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        damping: tf.Tensor,
+    ) -> Choice:
+        """Takes the first step that lowers the loss, and updates the damping."""
+        scale = _curvature_scale(problem, gradient)
+        start = tf.where(damping < 0, _INITIAL_FRACTION * scale, damping)
+
+        def cond(count: tf.Tensor, growth: tf.Tensor, trial: _Trial) -> tf.Tensor:
+            return (count < _MAX_TRIALS) & ~(trial.loss < loss)
+
+        def body(
+            count: tf.Tensor, growth: tf.Tensor, trial: _Trial
+        ) -> tuple[tf.Tensor, tf.Tensor, _Trial]:
+            # The first time round the trial is a placeholder at the old position.
+            value = tf.where(count > 0, trial.damping * growth, trial.damping)
+            growth = tf.where(count > 0, growth * 2, growth)
+            return count + 1, growth, _try(problem, position, gradient, value)
+
+        nothing = _Trial(position, loss, tf.zeros_like(loss), start)
+        growth = tf.constant(2, loss.dtype)
+        _, _, trial = tf.while_loop(cond, body, (tf.constant(0), growth, nothing))
+        accepted = trial.loss < loss
+        ratio = reduction_ratio(loss - trial.loss, trial.predicted_reduction)
+        nielsen = tf.maximum(1 - (2 * ratio - 1) ** 3, tf.constant(1 / 3, loss.dtype))
+        factor = tf.where(accepted, nielsen, 2)
+        smallest = float(np.finfo(loss.dtype.as_numpy_dtype).eps) * scale
+        following = tf.maximum(trial.damping * factor, smallest)
+        return _choice(trial, position, loss, accepted, trial.damping, following)
+
+
+def reduction_ratio(actual: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
+    """Returns actual / predicted reduction, and 0 where nothing was predicted."""
+    positive = predicted > 0
+    return tf.where(positive, actual / tf.where(positive, predicted, 1), 0)
+
+
+class _Trial(NamedTuple):
+    position: tf.Tensor
+    loss: tf.Tensor
+    predicted_reduction: tf.Tensor
+    damping: tf.Tensor
+
+
+def _try(
+    problem: SubspaceLoss, position: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
+) -> _Trial:
+    direction = saddle_free.saddle_free_direction(problem.ritz_values, gradient, damping)
+    trial = problem.clip(position + problem.learning_rate * direction)
+    predicted = saddle_free.predicted_reduction(problem.ritz_values, gradient, trial - position)
+    return _Trial(trial, problem.loss(trial), predicted, damping)
+
+
+def _select(condition: tf.Tensor, yes: _Trial, no: _Trial) -> _Trial:
+    return _Trial(*(tf.where(condition, a, b) for a, b in zip(yes, no, strict=True)))
+
+
+def _choice(
+    trial: _Trial,
+    position: tf.Tensor,
+    loss: tf.Tensor,
+    accepted: tf.Tensor,
+    damping: tf.Tensor,
+    next_damping: tf.Tensor,
+) -> Choice:
+    return Choice(
+        position=tf.where(accepted, trial.position, position),
+        loss=tf.where(accepted, trial.loss, loss),
+        predicted_reduction=trial.predicted_reduction,
+        accepted=accepted,
+        damping=damping,
+        next_damping=next_damping,
+    )
+
+
+def _curvature_scale(problem: SubspaceLoss, gradient: tf.Tensor) -> tf.Tensor:
+    """The largest |Ritz value|; where there is no curvature at all, small against the gradient."""
+    epsilon = float(np.finfo(gradient.dtype.as_numpy_dtype).eps)
+    largest = tf.reduce_max(tf.abs(problem.ritz_values))
+    return tf.maximum(largest, epsilon**0.5 * tf.norm(gradient))

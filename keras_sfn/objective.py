@@ -1,0 +1,136 @@
+"""The loss of one batch as a pure function of the parameters.
+
+A training step evaluates the loss many times: for the gradient, for every Hessian-vector product,
+for every candidate step. All of these must see one and the same function. `Objective` evaluates the
+user's loss inside a `keras.StatelessScope`: trainable variables take the values being tried, every
+other variable keeps the value it had before the step, and what the pass would have assigned (moving
+statistics, seeds, metrics) is recorded instead of carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_sfn import vectors
+
+
+class Evaluation(NamedTuple):
+    """One evaluation of the loss.
+
+    Attributes:
+        loss: Scalar tensor.
+        outputs: Whatever else `loss_fn` returned (a model's predictions), or None.
+        updates: Pairs of a variable and the value the pass would have assigned to it.
+    """
+
+    loss: tf.Tensor
+    outputs: Any
+    updates: list[tuple[keras.Variable, tf.Tensor]]
+
+
+class Objective:
+    """A loss as a function of one flat parameter vector, with everything else frozen.
+
+    Args:
+        loss_fn: Callable without arguments that reads the variables of `space` and returns
+            `(loss, outputs)` with a scalar real loss.
+        space: The variables that are the function's argument.
+    """
+
+    def __init__(
+        self, loss_fn: Callable[[], tuple[tf.Tensor, Any]], space: vectors.ParameterSpace
+    ) -> None:
+        self._loss_fn = loss_fn
+        self.space = space
+        self._read_before: frozenset[int] | None = None
+
+    def evaluate(self, parameters: Sequence[tf.Tensor]) -> Evaluation:
+        """Evaluates the loss with `parameters`, one tensor a variable, in place of the variables.
+
+        Raises:
+            ValueError: The loss is not a real scalar, or it does not read the variables, or it
+                reads them through a cached `tf.function`.
+        """
+        mapping = zip(self.space.variables, parameters, strict=True)
+        with _FrozenScope(mapping) as scope:
+            loss, outputs = self._loss_fn()
+        self._check_read(scope.read)
+        return Evaluation(_check_loss(loss), outputs, list(scope.updates.values()))
+
+    def loss(self, vector: tf.Tensor) -> tf.Tensor:
+        """Returns the loss at a point of shape (n,), in the dtype of the vector."""
+        return tf.cast(self.evaluate(self.space.unflatten(vector)).loss, self.space.dtype)
+
+    def evaluation_and_gradient(self, vector: tf.Tensor) -> tuple[Evaluation, tf.Tensor]:
+        """Returns the evaluation at a point of shape (n,) and the gradient of shape (n,)."""
+        parameters = self.space.unflatten(vector)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(parameters)
+            evaluation = self.evaluate(parameters)
+        gradients = tape.gradient(evaluation.loss, parameters)
+        if all(gradient is None for gradient in gradients):
+            raise ValueError(_INDEPENDENT)
+        gradient = self.space.flatten(
+            [
+                tf.zeros_like(p) if g is None else g
+                for g, p in zip(gradients, parameters, strict=True)
+            ]
+        )
+        loss = tf.cast(evaluation.loss, self.space.dtype)
+        return evaluation._replace(loss=loss), gradient
+
+    def _check_read(self, read: set[int]) -> None:
+        if self._read_before is None:
+            self._read_before = frozenset(read)
+        if not read or not self._read_before <= read:
+            raise ValueError(_INDEPENDENT)
+
+
+_INDEPENDENT = (
+    "The loss must depend on the trained variables at every evaluation. It did not read them. "
+    "Either the loss is a constant of the weights, or it reads them through a function that "
+    "TensorFlow has already traced (a model whose `call`, or a loss whose body, is decorated with "
+    "`@tf.function`): remove that decorator, the whole step is compiled anyway."
+)
+
+
+class _FrozenScope(keras.StatelessScope):
+    """A stateless scope that records which variables were read and what was assigned."""
+
+    def __init__(self, mapping: Any) -> None:
+        super().__init__(state_mapping=mapping, collect_losses=True)
+        self._arguments = frozenset(self.state_mapping)
+        self.read: set[int] = set()
+        self.updates: dict[int, tuple[keras.Variable, tf.Tensor]] = {}
+
+    def get_current_value(self, variable: keras.Variable) -> tf.Tensor | None:
+        if id(variable) in self._arguments:
+            self.read.add(id(variable))
+        return super().get_current_value(variable)
+
+    def add_update(self, update: tuple[keras.Variable, tf.Tensor]) -> None:
+        super().add_update(update)
+        variable, _ = update
+        if id(variable) not in self._arguments:
+            self.updates[id(variable)] = update
+
+
+def _check_loss(loss: Any) -> tf.Tensor:
+    loss = tf.convert_to_tensor(loss)
+    if not loss.dtype.is_floating:
+        raise ValueError(
+            f"The loss must be a real floating scalar. Received dtype {loss.dtype.name}. "
+            "Return a float tensor, for a complex loss its real part."
+        )
+    if loss.shape.rank is None:
+        loss.set_shape(())
+    if loss.shape.rank != 0:
+        raise ValueError(
+            f"The loss must be a scalar. Received shape {tuple(loss.shape)}. "
+            "Reduce it, for example with `keras.ops.mean`."
+        )
+    return loss

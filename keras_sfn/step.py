@@ -1,0 +1,253 @@
+"""One saddle-free Newton step (Algorithm 1 of the paper), from a loss to a displacement.
+
+    V          <- orthonormal basis of the Krylov space of H from the gradient, and the last step
+    theta, U   <- eigenpairs of V H V'
+    for j = 1 .. inner_steps:
+        c      <- U' V grad f(x + V' U z)
+        damping<- by the damping policy, on f itself
+        z      <- z - learning_rate (|theta| + damping)^-1 c
+    x          <- x + V' U z, unless that is not a step down
+
+Knows neither Keras models nor variables: a loss, its gradient and its Hessian-vector product on
+flat vectors of shape (n,) come in, a displacement goes out.
+
+Departures from the paper, each with its reason:
+
+- Full reorthogonalisation: without it the small matrix gets copies of converged Ritz values.
+- The grid of dampings is relative to the largest |Ritz value|: see `damping.SearchDamping`.
+- A step under `"search"` or `"adaptive"` that does not lower the loss of the batch is not taken.
+- At a point whose gradient gives no descent but whose curvature is negative, the step goes along
+  the most negative Ritz vector: |H|^-1 g alone stands still at an exact saddle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_sfn import damping as damping_lib
+from keras_sfn import lanczos as lanczos_lib
+from keras_sfn import saddle_free
+
+# Lengths tried along a direction of negative curvature where the gradient says nothing. The
+# quadratic model has no bound there, so the loss itself decides, in both directions.
+_ESCAPE_LENGTHS = (1.0, 0.1, 0.01, 0.001)
+
+
+class Problem(NamedTuple):
+    """The function to lower, frozen for one step, on flat vectors of shape (n,).
+
+    Attributes:
+        loss: Point -> scalar loss.
+        gradient: Point -> gradient of the loss, shape (n,).
+        matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
+    """
+
+    loss: Callable[[tf.Tensor], tf.Tensor]
+    gradient: Callable[[tf.Tensor], tf.Tensor]
+    matvec: Callable[[tf.Tensor], tf.Tensor]
+
+
+class Settings(NamedTuple):
+    """Hyper-parameters that are fixed when the step is traced."""
+
+    krylov_dimension: int
+    damping: damping_lib.Damping
+    inner_steps: int
+    reorthogonalize: bool
+    max_step_norm: float | None
+
+
+class StepResult(NamedTuple):
+    """What one step did.
+
+    Attributes:
+        step: Shape (n,), what to add to the parameters; zero where the step was rejected.
+        accepted: Scalar boolean.
+        loss: Scalar loss of the batch after the step.
+        predicted_reduction: Scalar, promised by the quadratic model for the last inner step.
+        damping: Scalar, used by the last inner step.
+        next_damping: Scalar, state for the next step.
+        ritz_values: Shape (k,), ascending.
+    """
+
+    step: tf.Tensor
+    accepted: tf.Tensor
+    loss: tf.Tensor
+    predicted_reduction: tf.Tensor
+    damping: tf.Tensor
+    next_damping: tf.Tensor
+    ritz_values: tf.Tensor
+
+
+def saddle_free_step(
+    problem: Problem,
+    settings: Settings,
+    point: tf.Tensor,
+    loss: tf.Tensor,
+    gradient: tf.Tensor,
+    *,
+    previous_step: tf.Tensor | None,
+    damping: tf.Tensor,
+    learning_rate: tf.Tensor,
+    seed: tf.Tensor,
+) -> StepResult:
+    """Computes one step from `point`.
+
+    Args:
+        problem: Loss, gradient and product.
+        settings: Static hyper-parameters.
+        point: Shape (n,).
+        loss: Scalar loss at `point`.
+        gradient: Shape (n,), at `point`.
+        previous_step: Shape (n,), joins the subspace, or None.
+        damping: Scalar state of the damping policy.
+        learning_rate: Scalar factor on every direction.
+        seed: Shape (2,) integers for random directions after a breakdown.
+    """
+    usable = tf.math.is_finite(loss) & tf.reduce_all(tf.math.is_finite(gradient))
+    gradient = tf.where(usable, gradient, 0)
+    subspace = lanczos_lib.lanczos(
+        problem.matvec,
+        gradient,
+        settings.krylov_dimension + (previous_step is not None),
+        settings.reorthogonalize,
+        append=previous_step,
+        seed=seed,
+    )
+    ritz = saddle_free.ritz_pairs(subspace.projected)
+    usable &= ritz.finite
+
+    def reduce(vector: tf.Tensor) -> tf.Tensor:
+        return tf.linalg.matvec(ritz.vectors, tf.linalg.matvec(subspace.basis, vector), True)
+
+    def expand(position: tf.Tensor) -> tf.Tensor:
+        return tf.linalg.matvec(subspace.basis, tf.linalg.matvec(ritz.vectors, position), True)
+
+    restricted = damping_lib.SubspaceLoss(
+        ritz_values=ritz.values,
+        loss=lambda position: problem.loss(point + expand(position)),
+        clip=_clip(expand, settings.max_step_norm),
+        learning_rate=learning_rate,
+    )
+    choice = _inner_steps(
+        restricted,
+        settings,
+        lambda position: reduce(problem.gradient(point + expand(position))),
+        loss,
+        reduce(gradient),
+        damping,
+    )
+    choice = _leave_saddle(restricted, settings.damping, loss, choice)
+    accepted = choice.accepted & usable
+    step = tf.where(accepted, expand(choice.position), 0)
+    # The dot products are in working precision; a basis with NaN in unused places must not leak.
+    accepted &= tf.reduce_all(tf.math.is_finite(step))
+    return StepResult(
+        step=tf.where(accepted, step, 0),
+        accepted=accepted,
+        loss=tf.where(accepted, choice.loss, loss),
+        predicted_reduction=choice.predicted_reduction,
+        damping=choice.damping,
+        # A batch that is not finite says little about the damping: raise it, but only a little.
+        next_damping=tf.where(usable, choice.next_damping, 2 * damping),
+        ritz_values=ritz.values,
+    )
+
+
+def _clip(
+    expand: Callable[[tf.Tensor], tf.Tensor], max_step_norm: float | None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    if max_step_norm is None:
+        return lambda position: position
+
+    def clip(position: tf.Tensor) -> tf.Tensor:
+        # The norm of the step itself: without reorthogonalisation the basis is not quite
+        # orthonormal and the position's own norm would be wrong.
+        norm = tf.norm(expand(position))
+        return position * tf.where(norm > max_step_norm, max_step_norm / norm, 1)
+
+    return clip
+
+
+def _inner_steps(
+    restricted: damping_lib.SubspaceLoss,
+    settings: Settings,
+    gradient_fn: Callable[[tf.Tensor], tf.Tensor],
+    loss: tf.Tensor,
+    gradient: tf.Tensor,
+    damping: tf.Tensor,
+) -> damping_lib.Choice:
+    """Runs the inner loop over j; stops at the first inner step that is not accepted."""
+    origin = tf.zeros_like(gradient)
+    if settings.inner_steps == 1:
+        return settings.damping.choose(restricted, origin, loss, gradient, damping)
+
+    def cond(
+        index: tf.Tensor, gradient: tf.Tensor, any_accepted: tf.Tensor, _: object
+    ) -> tf.Tensor:
+        return index < settings.inner_steps
+
+    def body(
+        index: tf.Tensor,
+        gradient: tf.Tensor,
+        any_accepted: tf.Tensor,
+        before: damping_lib.Choice,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, damping_lib.Choice]:
+        choice = settings.damping.choose(
+            restricted, before.position, before.loss, gradient, before.next_damping
+        )
+        go_on = choice.accepted & (index + 1 < settings.inner_steps)
+        gradient = tf.cond(go_on, lambda: gradient_fn(choice.position), lambda: gradient)
+        index = tf.where(choice.accepted, index + 1, settings.inner_steps)
+        return index, gradient, any_accepted | choice.accepted, choice
+
+    nothing = damping_lib.Choice(
+        position=origin,
+        loss=loss,
+        predicted_reduction=tf.zeros_like(loss),
+        accepted=tf.constant(False),
+        damping=damping,
+        next_damping=damping,
+    )
+    first = (tf.constant(0), gradient, tf.constant(False), nothing)
+    _, _, any_accepted, choice = tf.while_loop(cond, body, first)
+    return choice._replace(accepted=any_accepted)
+
+
+def _leave_saddle(
+    restricted: damping_lib.SubspaceLoss,
+    policy: damping_lib.Damping,
+    loss: tf.Tensor,
+    choice: damping_lib.Choice,
+) -> damping_lib.Choice:
+    """Replaces a step that gets nowhere by one along the most negative Ritz vector."""
+    epsilon = float(np.finfo(loss.dtype.as_numpy_dtype).eps)
+    nowhere = choice.predicted_reduction <= epsilon * tf.abs(loss)
+    if policy.monotone:
+        nowhere |= ~choice.accepted
+    size = restricted.ritz_values.shape[0]
+    lengths = tf.constant(
+        [sign * length for length in _ESCAPE_LENGTHS for sign in (1, -1)], loss.dtype
+    )
+
+    def body(index: tf.Tensor, best: damping_lib.Choice) -> tuple[tf.Tensor, damping_lib.Choice]:
+        # Ritz values ascend: the first coordinate is the most negative direction.
+        axis = tf.one_hot(0, size, dtype=loss.dtype)
+        position = restricted.clip(restricted.learning_rate * lengths[index] * axis)
+        trial_loss = restricted.loss(position)
+        better = trial_loss < best.loss
+        return index + 1, best._replace(
+            position=tf.where(better, position, best.position),
+            loss=tf.where(better, trial_loss, best.loss),
+            accepted=best.accepted | better,
+        )
+
+    def escape() -> damping_lib.Choice:
+        start = (tf.constant(0), choice)
+        return tf.while_loop(lambda index, _: index < lengths.shape[0], body, start)[1]
+
+    return tf.cond(nowhere & (restricted.ritz_values[0] < 0), escape, lambda: choice)

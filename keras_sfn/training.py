@@ -1,0 +1,111 @@
+"""Hands an optimizer of this package the loss of the batch inside Keras's `fit`.
+
+Keras's train step gives an optimizer gradients only. `install` puts a train step in front of
+`keras.Model.train_step` that looks at the model's optimizer: one of ours gets the loss as a
+function of the parameters, every other goes to Keras's own train step untouched. Subclasses that
+call `super().train_step` come through here too.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_sfn import optimizers as optimizers_lib
+
+_MARK = "_keras_sfn_original"
+
+
+def install() -> None:
+    """Wraps `keras.Model.train_step`, once a process."""
+    original = keras.Model.train_step
+    if hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def train_step(self: keras.Model, data: Any) -> dict[str, Any]:
+        if _uses_ours(self.optimizer):
+            return _train_step(self, data)
+        return original(self, data)
+
+    setattr(train_step, _MARK, original)
+    keras.Model.train_step = train_step
+
+
+def _uses_ours(optimizer: Any) -> bool:
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and isinstance(
+        optimizer.inner_optimizer, optimizers_lib.SaddleFreeNewton
+    ):
+        raise ValueError(
+            "`keras_sfn` optimizers cannot be wrapped in a `LossScaleOptimizer`: it would scale "
+            f"steps instead of gradients. Received: {optimizer.inner_optimizer.name} in "
+            "a LossScaleOptimizer, as `compile` does under the dtype policy mixed_float16. Use "
+            "the policy `mixed_bfloat16` or `float32`."
+        )
+    return isinstance(optimizer, optimizers_lib.SaddleFreeNewton)
+
+
+def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    optimizer = model.optimizer
+    batch_size = _batch_size(x)
+    if not model.trainable_variables:
+        warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+        return model.test_step(data)
+    curvature = None
+    if optimizer.curvature_batch_size is not None:
+        _refuse_sums(model)
+        rows = tf.minimum(optimizer.curvature_batch_size, batch_size)
+        curvature = _loss_fn(model, *(_first_rows(part, rows) for part in (x, y, sample_weight)))
+    loss, y_pred = optimizer.step(
+        _loss_fn(model, x, y, sample_weight),
+        model.trainable_variables,
+        curvature_loss_fn=curvature,
+        can_compile=all(layer.supports_jit for layer in model._flatten_layers()),
+    )
+    # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
+    # metric of the same name there.
+    model._loss_tracker.update_state(loss, sample_weight=batch_size)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _loss_fn(
+    model: keras.Model, x: Any, y: Any, sample_weight: Any
+) -> Callable[[], tuple[tf.Tensor, Any]]:
+    def loss_fn() -> tuple[tf.Tensor, Any]:
+        if model._call_has_training_arg:
+            y_pred = model(x, training=True)
+        else:
+            y_pred = model(x)
+        loss = model._compute_loss(
+            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+        )
+        return loss, y_pred
+
+    return loss_fn
+
+
+def _batch_size(x: Any) -> tf.Tensor:
+    first = next(part for part in keras.tree.flatten(x) if part is not None)
+    return tf.shape(first)[0]
+
+
+def _first_rows(data: Any, rows: tf.Tensor) -> Any:
+    return keras.tree.map_structure(lambda part: None if part is None else part[:rows], data)
+
+
+def _refuse_sums(model: keras.Model) -> None:
+    for loss in keras.tree.flatten(model.loss):
+        reduction = getattr(loss, "reduction", None)
+        if reduction == "sum":
+            raise ValueError(
+                "`curvature_batch_size` needs losses that are means over the rows of a batch, so "
+                "that fewer rows estimate the same Hessian. Received a loss with "
+                f"reduction={reduction!r}: {loss.name}. Use the default reduction "
+                "'sum_over_batch_size', or curvature_batch_size=None."
+            )

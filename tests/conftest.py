@@ -1,0 +1,62 @@
+"""Helpers that several test files share."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+import sklearn.datasets
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """All 1,797 digits: inputs (1797, 64) in 0..1 and labels (1797,)."""
+    data = sklearn.datasets.load_digits()
+    return (data.data / 16).astype("float32"), data.target.astype("int64")
+
+
+@pytest.fixture
+def make_classifier():
+    """Builds the same 64-24-10 tanh classifier at every call."""
+
+    def make():
+        keras.utils.set_random_seed(1)
+        return keras.Sequential(
+            [
+                keras.Input((64,)),
+                keras.layers.Dense(24, activation="tanh"),
+                keras.layers.Dense(10, activation="softmax"),
+            ]
+        )
+
+    return make
+
+
+@pytest.fixture
+def symmetric():
+    """Returns a function that builds a symmetric matrix with given eigenvalues."""
+
+    def make(eigenvalues, seed=0):
+        eigenvalues = np.asarray(eigenvalues, "float64")
+        normal = np.random.default_rng(seed).normal(size=(len(eigenvalues),) * 2)
+        rotation, _ = np.linalg.qr(normal)
+        return rotation @ np.diag(eigenvalues) @ rotation.T
+
+    return make
+
+
+@pytest.fixture
+def float64():
+    """Makes float64 Keras's default for one test."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
