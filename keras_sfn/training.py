@@ -9,7 +9,6 @@ call `super().train_step` come through here too.
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -53,10 +52,10 @@ def _uses_ours(optimizer: Any) -> bool:
 def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     optimizer = model.optimizer
+    # Keras's own train step creates missing weights in its forward pass. Ours runs that pass in a
+    # stateless scope, where none can be created. Does nothing where all is built.
+    model._symbolic_build(data_batch=(x, y, sample_weight))
     batch_size = _batch_size(x)
-    if not model.trainable_variables:
-        warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-        return model.test_step(data)
     curvature = None
     if optimizer.curvature_batch_size is not None:
         _refuse_sums(model)
@@ -78,10 +77,7 @@ def _loss_fn(
     model: keras.Model, x: Any, y: Any, sample_weight: Any
 ) -> Callable[[], tuple[tf.Tensor, Any]]:
     def loss_fn() -> tuple[tf.Tensor, Any]:
-        if model._call_has_training_arg:
-            y_pred = model(x, training=True)
-        else:
-            y_pred = model(x)
+        y_pred = model(x, training=True) if model._call_has_training_arg else model(x)
         loss = model._compute_loss(
             x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
         )

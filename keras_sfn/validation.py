@@ -1,4 +1,4 @@
-"""Checks of constructor arguments; each error names the argument, the rule, the value, the remedy."""
+"""Checks of constructor arguments; errors name the argument, the rule, the value, the remedy."""
 
 from __future__ import annotations
 

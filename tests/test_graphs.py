@@ -1,0 +1,32 @@
+import keras
+import pytest
+import tensorflow as tf
+
+from keras_sfn import graphs
+
+
+def test_op_types_include_nested_functions():
+    inner = tf.function(lambda x: tf.nn.relu(x))
+
+    def function(x):
+        return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, tf.tanh(inner(y))), (0, x))
+
+    ops = graphs.op_types(function, tf.TensorSpec((2,)))
+    assert {"Tanh", "Relu"} <= ops
+    assert ops & graphs.CONTROL_FLOW
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [tf.random.normal, tf.random.uniform, tf.random.truncated_normal],
+)
+def test_unseeded_randomness_is_refused(draw):
+    ops = graphs.op_types(lambda x: x + draw((2,)), tf.TensorSpec((2,)))
+    with pytest.raises(ValueError, match=r"stateful random ops.*keras\.random"):
+        graphs.refuse_unseeded_randomness(ops)
+
+
+def test_the_randomness_of_keras_is_let_through():
+    seeds = keras.random.SeedGenerator(0)
+    ops = graphs.op_types(lambda x: keras.random.dropout(x, 0.5, seed=seeds), tf.TensorSpec((2,)))
+    graphs.refuse_unseeded_randomness(ops)
