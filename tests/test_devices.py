@@ -36,5 +36,5 @@ def test_one_replica_is_fine_and_two_are_refused(monkeypatch):
         num_replicas_in_sync = 2
 
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: Two())
-    with pytest.raises(NotImplementedError, match="2 replicas.*outside"):
+    with pytest.raises(NotImplementedError, match=r"2 replicas.*outside"):
         devices.refuse_replicas()

@@ -8,7 +8,7 @@ from keras_sfn import validation
 
 @pytest.mark.parametrize("value", [0, -3, 1.0, "2", True, None])
 def test_integer_at_least(value):
-    with pytest.raises(ValueError, match="`k` must be an integer >= 1.*k="):
+    with pytest.raises(ValueError, match=r"`k` must be an integer >= 1.*k="):
         validation.integer_at_least("k", value, 1)
 
 
@@ -20,7 +20,7 @@ def test_integer_at_least_accepts(value):
 
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "1", True, None])
 def test_positive(value):
-    with pytest.raises(ValueError, match="`r` must be a finite number > 0.*r="):
+    with pytest.raises(ValueError, match=r"`r` must be a finite number > 0.*r="):
         validation.positive("r", value)
 
 
@@ -76,5 +76,5 @@ def test_keras_options_that_would_change_steps(name):
 
 
 def test_unknown_option():
-    with pytest.raises(ValueError, match="`momentum` is not an argument.*momentum=0.9"):
+    with pytest.raises(ValueError, match=r"`momentum` is not an argument.*momentum=0.9"):
         validation.refuse_keras_options({"momentum": 0.9})
