@@ -13,6 +13,7 @@ if _keras.config.backend() != "tensorflow":
         '"backend": "tensorflow" in ~/.keras/keras.json) before Keras is imported.'
     )
 
+from keras_sfn import moments as _moments
 from keras_sfn import training as _training
 from keras_sfn.lanczos import LanczosResult, lanczos
 from keras_sfn.optimizers import SaddleFreeNewton
@@ -22,4 +23,5 @@ __all__ = ["LanczosResult", "SaddleFreeNewton", "__version__", "lanczos"]
 
 # `compile(optimizer="saddle_free_newton")` looks a name up here, without a package prefix.
 _keras.saving.get_custom_objects()["saddle_free_newton"] = SaddleFreeNewton
+_moments.install()
 _training.install()

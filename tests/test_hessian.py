@@ -40,6 +40,15 @@ def test_product_with_a_quadratic_is_exact(mode, symmetric):
 
 
 LAYERS = {
+    "batch normalization": ((3,), lambda k: [k.Dense(4), k.BatchNormalization(), k.Dense(2)]),
+    "layer normalization": ((3,), lambda k: [k.Dense(4), k.LayerNormalization(), k.Dense(2)]),
+    "group normalization": ((3,), lambda k: [k.Dense(4), k.GroupNormalization(2), k.Dense(2)]),
+    "rms normalization": ((3,), lambda k: [k.Dense(4), k.RMSNormalization(), k.Dense(2)]),
+    "unit normalization": ((3,), lambda k: [k.Dense(4), k.UnitNormalization(), k.Dense(2)]),
+    "image batch normalization": (
+        (4, 4, 1),
+        lambda k: [k.Conv2D(2, 3), k.BatchNormalization(), k.Flatten(), k.Dense(2)],
+    ),
     "dense": ((3,), lambda k: [k.Dense(4, activation="tanh"), k.Dense(2)]),
     "convolution": (
         (5, 5, 1),

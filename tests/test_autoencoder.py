@@ -1,0 +1,95 @@
+"""The main example as a user runs it, in short form."""
+
+import csv
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "autoencoder.py"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def run(data_dir, *flags, check=True):
+    return subprocess.run(
+        [sys.executable, str(EXAMPLE), f"--data_dir={data_dir}", *flags],
+        capture_output=True,
+        text=True,
+        check=check,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(EXAMPLE.parent.parent), *sys.path])},
+    )
+
+
+def read_losses(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_digits_with_ours_and_kerass(data_dir, tmp_path):
+    flags = ["--seconds=2", "--points=4", f"--output_dir={tmp_path}"]
+    result = run(data_dir, "--optimizer=saddle_free_newton,adam,sgd", *flags)
+    rows = read_losses(tmp_path / "losses.csv")
+    by_name = {}
+    for row in rows:
+        by_name.setdefault(row["optimizer"], []).append(float(row["mean_squared_error"]))
+    assert list(by_name) == ["saddle_free_newton", "adam", "sgd"]
+    starts = [losses[0] for losses in by_name.values()]
+    np.testing.assert_allclose(starts, starts[0], rtol=1e-5)
+    for losses in by_name.values():
+        assert len(losses) == 5
+        assert losses[-1] < 0.5 * losses[0]
+    for name in ("loss.png", "reconstructions.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert "saddle_free_newton: training for 2 s" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_prepared_image_set_of_tfds(data_dir, tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (40, 6, 6, 1)).astype("uint8")
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="tiny_images",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(6, 6, 1))}),
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices({"image": part})
+            for split, part in (("train", images[:30]), ("test", images[30:]))
+        },
+        data_dir=data_dir,
+    )
+    run(
+        data_dir,
+        "--dataset=tiny_images",
+        "--hidden=8,2",
+        "--seconds=0.2",
+        "--optimizer=saddle_free_newton",
+        f"--output_dir={tmp_path}",
+    )
+    assert read_losses(tmp_path / "losses.csv")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset=mnist"], r"--dataset=mnist is not prepared in .* Run again with --download"),
+        (["--dataset=no_such_set"], r"--dataset=no_such_set is not in TensorFlow Datasets"),
+        (["--optimizer=newton"], r"--optimizer=newton is neither ours nor Keras's"),
+        (["extra"], r"Unknown arguments: \['extra'\]"),
+    ],
+)
+def test_what_cannot_be_run_says_so_in_one_line(data_dir, flags, message):
+    result = run(data_dir, *flags, check=False)
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert re.search(message, last)
+    assert "Traceback" not in result.stderr
