@@ -73,6 +73,7 @@ def test_search_takes_the_candidate_with_the_lowest_loss(best):
     choice = choose(damping_lib.SearchDamping(grid), lambda z: tf.norm(z - target), damping=UNSET)
     np.testing.assert_allclose(choice.position, target)
     np.testing.assert_allclose(choice.damping, grid[best] * 4)
+    np.testing.assert_allclose(choice.next_damping, grid[best] * 4)
 
 
 def test_search_passes_over_candidates_that_are_not_finite():
@@ -83,6 +84,38 @@ def test_search_passes_over_candidates_that_are_not_finite():
     for grid in [(10.0, 1.0, 0.1, 0.01), (0.01, 0.1, 1.0, 10.0)]:
         choice = choose(damping_lib.SearchDamping(grid), loss)
         np.testing.assert_allclose(choice.damping, 0.4)
+
+
+GRID = (10.0, 1.0, 0.1, 0.01, 1e-3)
+
+
+@pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
+@pytest.mark.parametrize("last", range(5))
+@pytest.mark.parametrize("best", range(5))
+def test_search_walks_from_the_last_value_to_the_best(grid, last, best):
+    target, tried = direction(grid[best] * 4), []
+
+    def loss(z):
+        tried.append(1)
+        return tf.norm(z - target)
+
+    damping = tf.constant(grid[last] * 4, "float64")
+    choice = choose(damping_lib.SearchDamping(grid), loss, damping=damping)
+    np.testing.assert_allclose(choice.position, target)
+    np.testing.assert_allclose(choice.next_damping, grid[best] * 4)
+    # The value itself, one past the best, and perhaps one on the wrong side.
+    assert len(tried) <= 3 + abs(best - last)
+
+
+def test_search_with_one_value():
+    policy = damping_lib.SearchDamping((0.1,))
+    for damping in (UNSET, tf.constant(3.0, "float64")):
+        np.testing.assert_allclose(choose(policy, damping=damping).position, direction(0.4))
+
+
+def test_search_tries_everything_again_after_a_rejection():
+    choice = choose(damping_lib.SearchDamping(GRID), lambda z: START, damping=UNSET)
+    assert float(choice.next_damping) == damping_lib.UNSET
 
 
 def test_search_is_invariant_to_the_scale_of_the_loss():
