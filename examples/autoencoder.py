@@ -47,7 +47,9 @@ _NEWTON_BATCH_SIZE = flags.DEFINE_integer(
 _ADAM_RATE = flags.DEFINE_float("adam_learning_rate", 1e-3, "Initial learning rate of adam.")
 _SGD_RATE = flags.DEFINE_float("sgd_learning_rate", 0.1, "Initial learning rate of other names.")
 _KRYLOV = flags.DEFINE_integer("krylov_dimension", None, "Lanczos vectors a step.", lower_bound=1)
-_CURVATURE = flags.DEFINE_integer("curvature_batch_size", None, "Rows for the Hessian.")
+_CURVATURE = flags.DEFINE_integer(
+    "curvature_batch_size", None, "Rows for the Hessian; by default a quarter of the batch."
+)
 _HIDDEN = flags.DEFINE_list(
     "hidden", None, "Widths down to the code; by default 1000,500,250,30, for digits 128,64,32,8."
 )
@@ -69,12 +71,12 @@ def build_autoencoder(pixels: int, hidden: Sequence[int], activation: str) -> ke
     return keras.Sequential(layers)
 
 
-def make_optimizer(name: str) -> keras.optimizers.Optimizer:
+def make_optimizer(name: str, batch_size: int) -> keras.optimizers.Optimizer:
     """Returns the optimizer of that name with the settings of the flags."""
     if name in _OURS:
         settings = {
             "krylov_dimension": _KRYLOV.value,
-            "curvature_batch_size": _CURVATURE.value,
+            "curvature_batch_size": _CURVATURE.value or max(batch_size // 4, 1),
         }
         return keras.optimizers.get(
             {"class_name": name, "config": {k: v for k, v in settings.items() if v is not None}}
@@ -103,9 +105,9 @@ def train(name: str, images: np.ndarray) -> tuple[keras.Model, timed_training.Ti
         "1000,500,250,30" if images.shape[1] >= 784 else "128,64,32,8"
     ).split(",")
     model = build_autoencoder(images.shape[1], [int(width) for width in widths], _ACTIVATION.value)
-    model.compile(optimizer=make_optimizer(name), loss="mse")
     ours = name in _OURS
     batch_size = min(_NEWTON_BATCH_SIZE.value if ours else _BATCH_SIZE.value, len(images))
+    model.compile(optimizer=make_optimizer(name, batch_size), loss="mse")
     timer = timed_training.TimedTraining(
         name, images, _SECONDS.value, _POINTS.value, cosine=not ours
     )
@@ -171,7 +173,7 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file it opens.
     for name in _OPTIMIZER.value:
-        make_optimizer(name)
+        make_optimizer(name, batch_size=1)  # A name that is unknown stops here, not in mid-run.
     images = _load("train")[: _ROWS.value]
     test = _load("test")[:10]
     flat = images.reshape(len(images), -1)
