@@ -4,14 +4,13 @@ import keras_sfn
 model.compile(optimizer="saddle_free_newton", loss="mse")
 """
 
-import keras as _keras
+# ruff: noqa: E402 (the check comes before anything that imports Keras)
 
-if _keras.config.backend() != "tensorflow":
-    raise ImportError(
-        "`keras_sfn` needs Keras on the TensorFlow backend. Received: backend "
-        f"{_keras.config.backend()!r}. Set the environment variable KERAS_BACKEND=tensorflow (or "
-        '"backend": "tensorflow" in ~/.keras/keras.json) before Keras is imported.'
-    )
+from keras_sfn import backend as _backend
+
+_backend.require_tensorflow()
+
+import keras as _keras
 
 from keras_sfn import moments as _moments
 from keras_sfn import training as _training

@@ -20,8 +20,15 @@ CONVOLUTIONS = frozenset(
     }
 )
 
-_UNSEEDED = frozenset(
+# Ops that give or leave something else behind at every evaluation. Variables of Keras never come
+# here: a frozen objective records their assignments.
+_UNREPEATABLE = frozenset(
     {
+        "AssignAddVariableOp",
+        "AssignSubVariableOp",
+        "AssignVariableOp",
+        "IteratorGetNext",
+        "IteratorGetNextSync",
         "Multinomial",
         "ParameterizedTruncatedNormal",
         "RandomGamma",
@@ -32,6 +39,13 @@ _UNSEEDED = frozenset(
         "RandomUniformInt",
         "TruncatedNormal",
     }
+)
+
+UNREPEATABLE = (
+    "The loss must be the same function at every evaluation within a step, and change nothing. "
+    "{found}. Draw random numbers by `keras.random` with a `keras.random.SeedGenerator`, keep "
+    "state in `keras.Variable`s (both are frozen during a step), and take the batch outside the "
+    "loss."
 )
 
 
@@ -48,16 +62,13 @@ def op_types(function: Callable[..., Any], *arguments: Any) -> frozenset[str]:
     return frozenset(node.op for node in nodes)
 
 
-def refuse_unseeded_randomness(ops: frozenset[str]) -> None:
-    """Raises where a loss draws random numbers that differ from one evaluation to the next.
+def refuse_unrepeatable(ops: frozenset[str]) -> None:
+    """Raises where a loss differs from one evaluation to the next, or changes a variable.
 
     Raises:
-        ValueError: The loss uses TensorFlow's stateful random ops.
+        ValueError: The loss draws from TensorFlow's stateful random ops, reads a data iterator or
+            assigns to a `tf.Variable`.
     """
-    found = sorted(ops & _UNSEEDED)
+    found = sorted(ops & _UNREPEATABLE)
     if found:
-        raise ValueError(
-            "The loss must be the same function at every evaluation within a step. It draws "
-            f"from TensorFlow's stateful random ops: {', '.join(found)}. Use `keras.random` with a "
-            "`keras.random.SeedGenerator`, which is frozen during a step."
-        )
+        raise ValueError(UNREPEATABLE.format(found=f"It holds the ops {', '.join(found)}"))

@@ -239,7 +239,7 @@ class SaddleFreeNewton(keras.optimizers.Optimizer):
             curvature = objective_lib.Objective(curvature_loss_fn, space)
         updated: list[keras.Variable] = []
         eager = tf.executing_eagerly()
-        ops = frozenset() if eager else _examine(objective)
+        ops = _try_out(objective) if eager else _examine(objective)
         mode = hessian.resolve_mode(self.hvp_mode, ops)
 
         def compute() -> tuple[tf.Tensor, Any, list[tf.Tensor], step_lib.StepResult]:
@@ -353,11 +353,22 @@ def _damping_policy(damping: str | float, grid: Sequence[float] | None) -> dampi
     return damping_lib.FixedDamping(validation.damping_value(damping))
 
 
+def _try_out(objective: objective_lib.Objective) -> frozenset[str]:
+    """In eager code there is no graph to examine: evaluates the loss twice instead."""
+    point = objective.space.flatten(objective.space.values())
+    first, second = float(objective.loss(point)), float(objective.loss(point))
+    # Parallel sums on a GPU may differ by rounding; random numbers and other batches by far more.
+    if abs(first - second) > 1e-4 * max(abs(first), abs(second)):
+        found = f"Two evaluations at the same point gave {first} and {second}"
+        raise ValueError(graphs.UNREPEATABLE.format(found=found))
+    return frozenset()
+
+
 def _examine(objective: objective_lib.Objective) -> frozenset[str]:
     """Traces the loss once on its own, refuses what cannot be frozen, and returns its op types."""
     space = objective.space
     ops = graphs.op_types(objective.loss, tf.TensorSpec((space.size,), space.dtype))
-    graphs.refuse_unseeded_randomness(ops)
+    graphs.refuse_unrepeatable(ops)
     return ops
 
 

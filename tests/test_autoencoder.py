@@ -55,12 +55,13 @@ def test_digits_with_ours_and_kerass(data_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_prepared_image_set_of_tfds(data_dir, tmp_path):
-    images = np.random.default_rng(0).integers(0, 255, (40, 6, 6, 1)).astype("uint8")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_prepared_image_set_of_tfds(data_dir, tmp_path, channels):
+    images = np.random.default_rng(0).integers(0, 255, (40, 6, 6, channels)).astype("uint8")
     tfds.dataset_builders.store_as_tfds_dataset(
-        name="tiny_images",
+        name=f"tiny_images_{channels}",
         version="1.0.0",
-        features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(6, 6, 1))}),
+        features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(6, 6, channels))}),
         split_datasets={
             split: tf.data.Dataset.from_tensor_slices({"image": part})
             for split, part in (("train", images[:30]), ("test", images[30:]))
@@ -69,13 +70,14 @@ def test_a_prepared_image_set_of_tfds(data_dir, tmp_path):
     )
     run(
         data_dir,
-        "--dataset=tiny_images",
+        f"--dataset=tiny_images_{channels}",
         "--hidden=8,2",
         "--seconds=0.2",
         "--optimizer=saddle_free_newton",
         f"--output_dir={tmp_path}",
     )
     assert read_losses(tmp_path / "losses.csv")
+    assert (tmp_path / "reconstructions.png").exists()
 
 
 @pytest.mark.parametrize(

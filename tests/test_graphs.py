@@ -22,11 +22,25 @@ def test_op_types_include_nested_functions():
 )
 def test_unseeded_randomness_is_refused(draw):
     ops = graphs.op_types(lambda x: x + draw((2,)), tf.TensorSpec((2,)))
-    with pytest.raises(ValueError, match=r"stateful random ops.*keras\.random"):
-        graphs.refuse_unseeded_randomness(ops)
+    with pytest.raises(ValueError, match=r"the same function.*Random|Truncated.*keras\.random"):
+        graphs.refuse_unrepeatable(ops)
+
+
+def test_assigning_to_a_variable_of_tensorflow_is_refused():
+    counter = tf.Variable(0.0)
+    ops = graphs.op_types(lambda x: x + counter.assign_add(1.0), tf.TensorSpec((2,)))
+    with pytest.raises(ValueError, match=r"AssignAddVariableOp.*keras\.Variable"):
+        graphs.refuse_unrepeatable(ops)
+
+
+def test_reading_a_batch_is_refused():
+    iterator = iter(tf.data.Dataset.range(3).repeat())
+    ops = graphs.op_types(lambda x: x + tf.cast(next(iterator), "float32"), tf.TensorSpec((2,)))
+    with pytest.raises(ValueError, match=r"IteratorGetNext.*outside the loss"):
+        graphs.refuse_unrepeatable(ops)
 
 
 def test_the_randomness_of_keras_is_let_through():
     seeds = keras.random.SeedGenerator(0)
     ops = graphs.op_types(lambda x: keras.random.dropout(x, 0.5, seed=seeds), tf.TensorSpec((2,)))
-    graphs.refuse_unseeded_randomness(ops)
+    graphs.refuse_unrepeatable(ops)

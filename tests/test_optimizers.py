@@ -154,6 +154,15 @@ def test_a_loss_decorated_with_tf_function_is_unwrapped():
     np.testing.assert_allclose(v.numpy(), 0, atol=1e-6)
 
 
+def test_a_loss_that_differs_between_evaluations_is_refused_in_eager_code_too():
+    v = keras.Variable([1.0, 2.0])
+    optimizer = keras_sfn.SaddleFreeNewton()
+    loss_fn = lambda: tf.reduce_sum((v.value - tf.random.normal((2,))) ** 2)
+    with pytest.raises(ValueError, match=r"Two evaluations at the same point gave"):
+        optimizer.minimize(loss_fn, [v])
+    np.testing.assert_array_equal(v.numpy(), [1, 2])
+
+
 def test_python_control_flow_on_tensors_in_a_graph():
     v = keras.Variable([1.0, 2.0])
     optimizer = keras_sfn.SaddleFreeNewton(damping=0.0)
