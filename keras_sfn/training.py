@@ -9,12 +9,12 @@ call `super().train_step` come through here too.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_sfn import model_loss
 from keras_sfn import optimizers as optimizers_lib
 
 _MARK = "_keras_sfn_original"
@@ -60,9 +60,10 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     if optimizer.curvature_batch_size is not None:
         _refuse_sums(model)
         rows = tf.minimum(optimizer.curvature_batch_size, batch_size)
-        curvature = _loss_fn(model, *(_first_rows(part, rows) for part in (x, y, sample_weight)))
+        parts = (_first_rows(part, rows) for part in (x, y, sample_weight))
+        curvature = model_loss.batch_loss(model, *parts)
     loss, y_pred = optimizer.step(
-        _loss_fn(model, x, y, sample_weight),
+        model_loss.batch_loss(model, x, y, sample_weight),
         model.trainable_variables,
         curvature_loss_fn=curvature,
         can_compile=all(layer.supports_jit for layer in model._flatten_layers()),
@@ -71,19 +72,6 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     # metric of the same name there.
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-
-
-def _loss_fn(
-    model: keras.Model, x: Any, y: Any, sample_weight: Any
-) -> Callable[[], tuple[tf.Tensor, Any]]:
-    def loss_fn() -> tuple[tf.Tensor, Any]:
-        y_pred = model(x, training=True) if model._call_has_training_arg else model(x)
-        loss = model._compute_loss(
-            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
-        )
-        return loss, y_pred
-
-    return loss_fn
 
 
 def _batch_size(x: Any) -> tf.Tensor:

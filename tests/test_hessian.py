@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_sfn
 from keras_sfn import hessian, vectors
 from keras_sfn import objective as objective_lib
 
@@ -115,3 +116,117 @@ def test_a_linear_loss_has_curvature_zero(mode):
     )
     product = hessian.hessian_vector_product(objective, tf.constant([1.0, 2.0]), mode)
     np.testing.assert_array_equal(product(tf.constant([1.0, 1.0])), [0, 0])
+
+
+@pytest.fixture
+def operator(float64):
+    """A small classifier with dropout and batch statistics, in float64."""
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5, activation="tanh", kernel_regularizer="l2"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3, seed=1),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 4)), rng.integers(0, 3, 20)
+    return model, keras_sfn.HessianOperator.from_model(model, x, y)
+
+
+def test_operator_is_symmetric_and_its_dense_form_agrees(operator):
+    model, hessian_operator = operator
+    size = model.count_params() - 10  # the moving statistics are not trained
+    assert hessian_operator.shape == (size, size)
+    dense = hessian_operator.to_dense().numpy()
+    np.testing.assert_allclose(dense, dense.T, atol=1e-12)
+    v = np.random.default_rng(1).normal(size=size)
+    np.testing.assert_allclose(hessian_operator.matvec(v), dense @ v, atol=1e-12)
+
+
+def test_operator_agrees_with_differences_of_its_gradient(operator):
+    model, hessian_operator = operator
+    v = np.random.default_rng(1).normal(size=hessian_operator.shape[0])
+    space = vectors.ParameterSpace(model.trainable_variables)
+    start, gradients = space.flatten(space.values()), []
+    for sign in (1, -1):
+        for variable, value in zip(
+            space.variables, space.unflatten(start + sign * 1e-5 * v), strict=True
+        ):
+            variable.assign(value)
+        gradients.append(hessian_operator.gradient().numpy())
+    for variable, value in zip(space.variables, space.unflatten(start), strict=True):
+        variable.assign(value)
+    expected = (gradients[0] - gradients[1]) / 2e-5
+    error = np.linalg.norm(hessian_operator.matvec(v) - expected) / np.linalg.norm(expected)
+    assert error < 1e-7
+
+
+def test_operator_repeats_itself_and_leaves_the_model(operator):
+    model, hessian_operator = operator
+    before = [w.numpy() for w in model.variables]
+    v = np.ones(hessian_operator.shape[0])
+    first = [hessian_operator.loss(), hessian_operator.gradient(), hessian_operator.matvec(v)]
+    again = [hessian_operator.loss(), hessian_operator.gradient(), hessian_operator.matvec(v)]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for got, expected in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(got.numpy(), expected)
+
+
+def test_operator_is_traced_once():
+    v, traces = keras.Variable([1.0, 2.0]), []
+
+    def loss_fn():
+        traces.append(1)
+        return tf.reduce_sum(v**4)
+
+    hessian_operator = keras_sfn.HessianOperator(loss_fn, [v])
+    np.testing.assert_allclose(hessian_operator.matvec(tf.ones(2)), [12, 48])
+    count = len(traces)
+    v.assign([2.0, 1.0])
+    np.testing.assert_allclose(hessian_operator.matvec(tf.ones(2)), [48, 12])
+    assert len(traces) == count
+
+
+def test_operator_reports_bfloat16_models_in_float32():
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(2, activation="tanh", dtype="mixed_bfloat16")]
+    )
+    model.compile("sgd", "mse")
+    hessian_operator = keras_sfn.HessianOperator.from_model(model, np.ones((8, 4)), np.ones((8, 2)))
+    assert hessian_operator.dtype == "float32"
+    assert hessian_operator.matvec(np.ones(10, "float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "v", [np.ones(3), np.ones((2, 1), "float32"), np.ones(2, "float64"), np.ones(2, "int32")]
+)
+def test_operator_refuses_vectors_of_other_shape_or_dtype(v):
+    variable = keras.Variable([1.0, 2.0])
+    hessian_operator = keras_sfn.HessianOperator(lambda: tf.reduce_sum(variable**4), [variable])
+    with pytest.raises(ValueError, match=r"`v` must have shape \(2,\) and dtype float32"):
+        hessian_operator.matvec(v)
+
+
+def test_operator_refuses_a_dense_form_beyond_memory():
+    variable = keras.Variable(np.zeros(2_000_000, "float32"))
+    hessian_operator = keras_sfn.HessianOperator(lambda: tf.reduce_sum(variable**4), [variable])
+    with pytest.raises(MemoryError, match=r"n = 2000000 parameters takes 16000000000000 bytes"):
+        hessian_operator.to_dense()
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "message"),
+    [
+        (lambda v: v.value, "must be a scalar"),
+        (lambda v: tf.reduce_sum(v.value) * np.nan, "must be finite"),
+        (lambda v: tf.reduce_sum(v.value * tf.random.normal((2,))), "RandomStandardNormal"),
+    ],
+)
+def test_operator_refuses_losses_that_have_no_hessian(loss_fn, message):
+    v = keras.Variable([1.0, 2.0])
+    with pytest.raises(ValueError, match=message):
+        keras_sfn.HessianOperator(lambda: loss_fn(v), [v])
