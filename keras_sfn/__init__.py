@@ -12,7 +12,7 @@ _backend.require_tensorflow()
 
 import keras as _keras
 
-from keras_sfn import moments as _moments
+from keras_sfn import second_derivatives as _second_derivatives
 from keras_sfn import training as _training
 from keras_sfn.hessian import HessianOperator
 from keras_sfn.lanczos import LanczosResult, lanczos
@@ -23,5 +23,5 @@ __all__ = ["HessianOperator", "LanczosResult", "SaddleFreeNewton", "__version__"
 
 # `compile(optimizer="saddle_free_newton")` looks a name up here, without a package prefix.
 _keras.saving.get_custom_objects()["saddle_free_newton"] = SaddleFreeNewton
-_moments.install()
+_second_derivatives.install()
 _training.install()

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_sfn import second_derivatives
+
 CONTROL_FLOW = frozenset({"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"})
 
 CONVOLUTIONS = frozenset(
@@ -41,6 +43,9 @@ _UNREPEATABLE = frozenset(
     }
 )
 
+# Differentiable once; the gradient op is registered as not differentiable (TensorFlow 2.21).
+_GRADIENT_NOT_DIFFERENTIABLE = frozenset({"ResizeBilinear"})
+
 UNREPEATABLE = (
     "The loss must be the same function at every evaluation within a step, and change nothing. "
     "{found}. Draw random numbers by `keras.random` with a `keras.random.SeedGenerator`, keep "
@@ -49,17 +54,31 @@ UNREPEATABLE = (
 )
 
 
+def examine(loss_fn: Callable[..., tf.Tensor], *arguments: Any) -> frozenset[str]:
+    """Traces a loss once on its own, refuses what has no right Hessian, returns its op types.
+
+    Raises:
+        ValueError: See `refuse_unrepeatable`.
+        NotImplementedError: See `refuse_wrong_curvature`.
+    """
+    ops = op_types(loss_fn, *arguments)
+    refuse_unrepeatable(ops)
+    refuse_wrong_curvature(ops)
+    return ops
+
+
 def op_types(function: Callable[..., Any], *arguments: Any) -> frozenset[str]:
     """Traces `function` in a graph of its own and returns the types of all its ops.
 
-    Ops inside nested functions (branches, loop bodies, inner `tf.function`s) are included.
+    Ops inside nested functions (branches, loop bodies, inner `tf.function`s) are included, those
+    that `second_derivatives` puts in the place of others are not.
     """
     concrete = tf.function(function, autograph=False).get_concrete_function(*arguments)
     definition = concrete.graph.as_graph_def()
     nodes = list(definition.node)
     for nested in definition.library.function:
         nodes.extend(nested.node_def)
-    return frozenset(node.op for node in nodes)
+    return frozenset(node.op for node in nodes if second_derivatives.SCOPE not in node.name)
 
 
 def refuse_unrepeatable(ops: frozenset[str]) -> None:
@@ -72,3 +91,18 @@ def refuse_unrepeatable(ops: frozenset[str]) -> None:
     found = sorted(ops & _UNREPEATABLE)
     if found:
         raise ValueError(UNREPEATABLE.format(found=f"It holds the ops {', '.join(found)}"))
+
+
+def refuse_wrong_curvature(ops: frozenset[str]) -> None:
+    """Raises where TensorFlow would drop a part of the Hessian without a word.
+
+    Raises:
+        NotImplementedError: The loss holds an op whose gradient is marked as not differentiable.
+    """
+    found = sorted(ops & _GRADIENT_NOT_DIFFERENTIABLE)
+    if found:
+        raise NotImplementedError(
+            "Second derivatives through these TensorFlow ops would be wrong without an error: "
+            f"{', '.join(found)}. Resize by `tf.image.resize` or a Keras layer, whose second "
+            "derivatives `keras_sfn` makes exact."
+        )

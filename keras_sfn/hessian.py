@@ -66,8 +66,7 @@ class HessianOperator:
         space = vectors.ParameterSpace(variables)
         objective = objective_lib.Objective(lambda: (loss_fn(), None), space)
         spec = tf.TensorSpec((space.size,), space.dtype)
-        ops = graphs.op_types(objective.loss, spec)
-        graphs.refuse_unrepeatable(ops)
+        ops = graphs.examine(objective.loss, spec)
         jit = devices.jit_compile(jit_compile, ops)
         mode = resolve_mode(hvp_mode, ops)
 

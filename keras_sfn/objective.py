@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sfn import moments, vectors
+from keras_sfn import second_derivatives, vectors
 
 
 class Evaluation(NamedTuple):
@@ -56,7 +56,7 @@ class Objective:
                 reads them through a cached `tf.function`.
         """
         mapping = zip(self.space.variables, parameters, strict=True)
-        with _FrozenScope(mapping) as scope, moments.exact():
+        with _FrozenScope(mapping) as scope, second_derivatives.exact():
             loss, outputs = self._loss_fn()
         self._check_read(scope.read)
         return Evaluation(_check_loss(loss), outputs, list(scope.updates.values()))

@@ -367,9 +367,7 @@ def _try_out(objective: objective_lib.Objective) -> frozenset[str]:
 def _examine(objective: objective_lib.Objective) -> frozenset[str]:
     """Traces the loss once on its own, refuses what cannot be frozen, and returns its op types."""
     space = objective.space
-    ops = graphs.op_types(objective.loss, tf.TensorSpec((space.size,), space.dtype))
-    graphs.refuse_unrepeatable(ops)
-    return ops
+    return graphs.examine(objective.loss, tf.TensorSpec((space.size,), space.dtype))
 
 
 def _carry_out(variables: list[keras.Variable], values: list[tf.Tensor], finite: tf.Tensor) -> None:

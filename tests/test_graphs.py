@@ -2,7 +2,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_sfn import graphs
+from keras_sfn import graphs, second_derivatives
 
 
 def test_op_types_include_nested_functions():
@@ -42,5 +42,22 @@ def test_reading_a_batch_is_refused():
 
 def test_the_randomness_of_keras_is_let_through():
     seeds = keras.random.SeedGenerator(0)
-    ops = graphs.op_types(lambda x: keras.random.dropout(x, 0.5, seed=seeds), tf.TensorSpec((2,)))
-    graphs.refuse_unrepeatable(ops)
+
+    def loss_fn(x):
+        with keras.StatelessScope():
+            return keras.random.dropout(x, 0.5, seed=seeds)
+
+    graphs.examine(loss_fn, tf.TensorSpec((2,)))
+
+
+def test_resizing_by_the_bare_op_is_refused_and_by_the_function_is_not():
+    images = tf.TensorSpec((1, 4, 4, 1))
+    bare = lambda x: tf.raw_ops.ResizeBilinear(images=x, size=(8, 8))
+    with pytest.raises(NotImplementedError, match=r"ResizeBilinear.*tf\.image\.resize"):
+        graphs.examine(bare, images)
+
+    def function(x):
+        with second_derivatives.exact():
+            return tf.image.resize(x, (8, 8))
+
+    assert "ResizeBilinear" not in graphs.examine(function, images)

@@ -46,6 +46,17 @@ LAYERS = {
     "group normalization": ((3,), lambda k: [k.Dense(4), k.GroupNormalization(2), k.Dense(2)]),
     "rms normalization": ((3,), lambda k: [k.Dense(4), k.RMSNormalization(), k.Dense(2)]),
     "unit normalization": ((3,), lambda k: [k.Dense(4), k.UnitNormalization(), k.Dense(2)]),
+    "bilinear upsampling": (
+        (3, 3, 1),
+        lambda k: [
+            k.Conv2D(2, 2, activation="tanh"),
+            k.UpSampling2D(2, interpolation="bilinear"),
+            k.Conv2D(1, 2, activation="tanh"),
+            k.Flatten(),
+            k.Dense(2),
+        ],
+    ),
+    "softsign": ((3,), lambda k: [k.Dense(4, activation="softsign"), k.Dense(2)]),
     "image batch normalization": (
         (4, 4, 1),
         lambda k: [k.Conv2D(2, 3), k.BatchNormalization(), k.Flatten(), k.Dense(2)],
