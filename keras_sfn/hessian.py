@@ -201,11 +201,14 @@ def hessian_vector_product(
 
     Returns:
         A callable from shape (n,) to shape (n,), linear in its argument.
+
+    Raises:
+        NotImplementedError: When the callable is traced, if an op has no second derivative.
     """
     if mode == "forward_over_reverse":
         return lambda vector: _forward_over_reverse(objective, point, vector)
     if mode == "reverse_over_reverse":
-        return lambda vector: _reverse_over_reverse(objective, point, vector)
+        return lambda vector: _reverse_or_refuse(objective, point, vector)
 
     def product(vector: tf.Tensor) -> tf.Tensor:
         # A function of its own, so that a forward trace that fails leaves no ops behind in the
@@ -217,9 +220,21 @@ def hessian_vector_product(
             return forward(objective, point, vector)
         except _NO_FORWARD_RULE as error:
             _log_reverse(f"an op has no forward rule ({type(error).__name__})")
-            return _reverse_over_reverse(objective, point, vector)
+            return _reverse_or_refuse(objective, point, vector)
 
     return product
+
+
+def _reverse_or_refuse(
+    objective: objective_lib.Objective, point: tf.Tensor, vector: tf.Tensor
+) -> tf.Tensor:
+    try:
+        return _reverse_over_reverse(objective, point, vector)
+    except LookupError as error:
+        raise NotImplementedError(
+            "An op of the loss has no second derivative in TensorFlow, in either mode: "
+            f"{error.args[0]}. Use another layer or loss in its place."
+        ) from error
 
 
 def _log_reverse(reason: str) -> None:
