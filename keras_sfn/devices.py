@@ -6,18 +6,25 @@ import tensorflow as tf
 
 from keras_sfn import graphs
 
-# On CPUs XLA's own convolutions and loops are many times slower than TensorFlow's kernels, while it
-# gains by fusing everything else. Measured on two cores, one step of each, XLA against graph: dense
-# autoencoders 0.8 and 0.96, attention 0.86, a small classifier 0.5; convolutional nets 18 to 22,
-# LSTM 31.
-_SLOW_ON_CPU = graphs.CONVOLUTIONS | graphs.CONTROL_FLOW
+# On CPUs XLA's convolutions, loops, scatters (the gradient of a gather) and max-pooling are slower
+# than TensorFlow's kernels, some by far, while it gains by fusing everything else. One step, seconds
+# with XLA over seconds without, two cores, TensorFlow 2.21: dense classifier 0.5, autoencoders of
+# 0.1 and 2.8 million weights 0.8 and 0.96, physics-informed net in float64 0.26, normalisation and
+# dropout 0.21, attention 0.86, average pooling 0.63; max-pooling 1.4, convolutional nets 18 and 22,
+# LSTM 31, embedding 33.
+_SLOW_ON_CPU = (
+    graphs.CONVOLUTIONS
+    | graphs.CONTROL_FLOW
+    | {"GatherV2", "MaxPool", "MaxPool3D", "ResourceGather"}
+)
 
 
 def jit_compile(option: bool | str, ops: frozenset[str], can_compile: bool = True) -> bool:
     """Resolves the `jit_compile` argument for a loss made of `ops`.
 
-    `"auto"` is XLA on a GPU, and on a CPU wherever the loss has no convolution and no loop. It
-    depends on nothing that varies between runs, so that a resumed run compiles the same way.
+    `"auto"` is XLA on a GPU, and on a CPU wherever the loss has none of the ops that XLA is slow
+    at there. It depends on nothing that varies between runs, so that a resumed run compiles the
+    same way.
 
     Args:
         option: True, False or `"auto"`.

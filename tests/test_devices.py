@@ -13,9 +13,17 @@ def test_an_explicit_choice_is_kept(option, ops):
 
 
 @pytest.mark.parametrize(
-    ("extra", "expected"), [(None, True), ("Conv2D", False), ("While", False), ("Conv3D", False)]
+    ("extra", "expected"),
+    [
+        ("Softmax", True),
+        ("Conv2D", False),
+        ("Conv3D", False),
+        ("While", False),
+        ("GatherV2", False),
+        ("MaxPool", False),
+    ],
 )
-def test_auto_on_a_cpu_leaves_convolutions_and_loops_to_the_graph(monkeypatch, extra, expected):
+def test_auto_on_a_cpu_leaves_what_xla_is_slow_at_to_the_graph(monkeypatch, extra, expected):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
     assert devices.jit_compile("auto", DENSE | {extra}) is expected
 
