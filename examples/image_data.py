@@ -8,6 +8,7 @@ import sys
 import digits_dataset
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
 
 # Sets that a builder of ours makes from an installed package: no network is ever needed.
 EMBEDDED = {"digits": digits_dataset.Digits}
@@ -67,6 +68,8 @@ def _prepare(builder: tfds.core.DatasetBuilder, name: str, download: bool) -> No
             )
         print(f"Fetching {name} over the network into {builder.data_dir}", flush=True)
     tfds.disable_progress_bar()
+    # TFDS would ask each address eleven times with growing pauses, minutes without a network.
+    downloader.MAX_RETRIES = 2
     try:
         builder.download_and_prepare()
     except (OSError, tfds.download.DownloadError) as error:

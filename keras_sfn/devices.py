@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from keras_sfn import graphs
 
-# On CPUs XLA's convolutions, loops, scatters (the gradient of a gather) and max-pooling are
-# slower than TensorFlow's kernels, some by far, while it gains by fusing everything else. One step, seconds
-# with XLA over seconds without, two cores, TensorFlow 2.21: dense classifier 0.5, autoencoders of
-# 0.1 and 2.8 million weights 0.8 and 0.96, physics-informed net in float64 0.26, normalisation and
-# dropout 0.21, attention 0.86, average pooling 0.63; max-pooling 1.4, convolutional nets 18 and 22,
-# LSTM 31, embedding 33.
+# On CPUs XLA's convolutions, loops, scatters (the gradient of a gather) and max-pooling are slower
+# than TensorFlow's kernels, some by far, while it gains by fusing everything else. One step,
+# seconds with XLA over seconds without, two cores, TensorFlow 2.21: dense classifier 0.5,
+# autoencoders of 0.1 and 2.8 million weights 0.8 and 0.96, physics-informed net in float64 0.26,
+# normalisation and dropout 0.21, attention 0.86, average pooling 0.63; max-pooling 1.4,
+# convolutional nets 18 and 22, LSTM 31, embedding 33.
 _SLOW_ON_CPU = (
     graphs.CONVOLUTIONS
     | graphs.CONTROL_FLOW
