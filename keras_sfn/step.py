@@ -144,7 +144,7 @@ def saddle_free_step(
     choice = _leave_saddle(restricted, settings.damping, loss, choice)
     accepted = choice.accepted & usable
     step = tf.where(accepted, expand(choice.position), 0)
-    # The dot products are in working precision; a basis with NaN in unused places must not leak.
+    # The loss may be finite where the step is not (a weight that the loss has saturated in).
     accepted &= tf.reduce_all(tf.math.is_finite(step))
     return StepResult(
         step=tf.where(accepted, step, 0),
@@ -203,6 +203,11 @@ def _inner_steps(
         go_on = choice.accepted & (index + 1 < settings.inner_steps)
         gradient = tf.cond(go_on, lambda: gradient_fn(choice.position), lambda: gradient)
         index = tf.where(choice.accepted, index + 1, settings.inner_steps)
+        # A later inner step that does not help tells of the end of this subspace, not of a damping
+        # that was wrong: the next step starts from what the accepted ones found.
+        only_later = any_accepted & ~choice.accepted
+        next_damping = tf.where(only_later, before.next_damping, choice.next_damping)
+        choice = choice._replace(next_damping=next_damping)
         return index, gradient, any_accepted | choice.accepted, choice
 
     nothing = damping_lib.Choice(

@@ -238,11 +238,13 @@ def test_inner_steps_go_further_in_the_same_subspace():
 
 @pytest.mark.parametrize("policy", [damping_lib.SearchDamping(GRID), damping_lib.AdaptiveDamping()])
 def test_inner_steps_that_do_not_help_are_left_out(policy):
-    # One step of a quadratic reaches the minimum: a second cannot lower the loss.
-    loss_fn = lambda p: tf.reduce_sum(p**2)
+    # Steps in one subspace reach the minimum of a quadratic: from there none can lower the loss.
+    loss_fn = lambda p: 1 + tf.reduce_sum(p**2)
     result = take_step(loss_fn, [1.0, -1.0], policy, inner_steps=50)
     assert bool(result.accepted)
-    assert float(result.loss) < 1e-3
+    np.testing.assert_allclose(result.loss, 1, rtol=1e-12)
+    # The one that was rejected does not count against the damping of the next step.
+    assert 0 < float(result.next_damping) < 1e-2
 
 
 def test_max_step_norm_bounds_the_step():
