@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from keras_sfn import devices, graphs, model_loss, vectors
+from keras_sfn import devices, graphs, model_loss, validation, vectors
 from keras_sfn import objective as objective_lib
 
 HVP_MODES = ("auto", "forward_over_reverse", "reverse_over_reverse")
@@ -46,7 +46,8 @@ class HessianOperator:
 
     Raises:
         ValueError: The loss is no finite real scalar, does not depend on `variables`, or is not the
-            same function at every evaluation.
+            same function at every evaluation; or an option is unknown.
+        NotImplementedError: An op of the loss has no right second derivative.
         TypeError: A variable is not a `keras.Variable` of a real floating dtype.
 
     Attributes:
@@ -62,6 +63,8 @@ class HessianOperator:
         hvp_mode: str = "auto",
         jit_compile: bool | str = "auto",
     ) -> None:
+        validation.one_of("hvp_mode", hvp_mode, HVP_MODES)
+        validation.one_of("jit_compile", jit_compile, (True, False, "auto"))
         loss_fn = getattr(loss_fn, "python_function", loss_fn)
         space = vectors.ParameterSpace(variables)
         objective = objective_lib.Objective(lambda: (loss_fn(), None), space)

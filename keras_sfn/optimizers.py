@@ -48,9 +48,10 @@ class SaddleFreeNewton(keras.optimizers.Optimizer):
             on the step. 1.0 is the full Newton-like step.
         krylov_dimension: Integer >= 1, Lanczos vectors a step (clipped to the number of
             parameters).
-        damping: `"search"` tries each value of `damping_grid` and keeps the one with the lowest
-            batch loss; `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); a float >= 0
-            is used as it is, in units of curvature. Under the first two a step that does not lower
+        damping: `"search"` looks along `damping_grid` for the lowest loss of the batch, at the
+            first step (and after a rejection) over all of it, later to both sides of the last
+            value; `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); a float >= 0 is
+            used as it is, in units of curvature. Under the first two a step that does not lower
             the loss of its batch is rejected and leaves the parameters.
         damping_grid: Positive floats, multiples of the largest |Ritz value|; only with
             `damping="search"`. Defaults to 10, 1, ... 1e-6.

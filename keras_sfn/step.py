@@ -14,7 +14,9 @@ flat vectors of shape (n,) come in, a displacement goes out.
 Departures from the paper, each with its reason:
 
 - Full reorthogonalisation: without it the small matrix gets copies of converged Ritz values.
-- The grid of dampings is relative to the largest |Ritz value|: see `damping.SearchDamping`.
+- The grid of dampings is relative to the largest |Ritz value|, so that the scale of the loss does
+  not matter, and after the first step only the neighbours of the last value are tried, which costs
+  three evaluations of the loss instead of eight: see `damping.SearchDamping`.
 - A step under `"search"` or `"adaptive"` that does not lower the loss of the batch is not taken.
 - At a point whose gradient gives no descent but whose curvature is negative, the step goes along
   the most negative Ritz vector: |H|^-1 g alone stands still at an exact saddle.

@@ -241,3 +241,11 @@ def test_operator_refuses_losses_that_have_no_hessian(loss_fn, message):
     v = keras.Variable([1.0, 2.0])
     with pytest.raises(ValueError, match=message):
         keras_sfn.HessianOperator(lambda: loss_fn(v), [v])
+
+
+@pytest.mark.parametrize("option", [{"hvp_mode": "fast"}, {"jit_compile": "yes"}])
+def test_operator_refuses_unknown_options(option):
+    v = keras.Variable([1.0, 2.0])
+    [name] = option
+    with pytest.raises(ValueError, match=f"`{name}` must be one of"):
+        keras_sfn.HessianOperator(lambda: tf.reduce_sum(v**2), [v], **option)
