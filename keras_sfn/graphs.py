@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -43,13 +43,6 @@ _UNREPEATABLE = frozenset(
     }
 )
 
-# Differentiable once, not twice. The gradient of bilinear resizing is registered as not
-# differentiable, so that its part is dropped silently; that of CTC fails when the step runs.
-_ONCE_DIFFERENTIABLE = {
-    "ResizeBilinear": "resize by `tf.image.resize` or a Keras layer, which `keras_sfn` makes exact",
-    "CTCLoss": "train models with a CTC loss by a first-order optimizer",
-}
-
 UNREPEATABLE = (
     "The loss must be the same function at every evaluation within a step, and change nothing. "
     "{found}. Draw random numbers by `keras.random` with a `keras.random.SeedGenerator`, keep "
@@ -57,37 +50,28 @@ UNREPEATABLE = (
     "loss."
 )
 
-
-def examine(loss_fn: Callable[..., tf.Tensor], *arguments: Any) -> frozenset[str]:
-    """Traces a loss once on its own, refuses what has no right Hessian, returns its op types.
-
-    Raises:
-        ValueError: See `refuse_unrepeatable`.
-        NotImplementedError: See `refuse_wrong_curvature`.
-    """
-    ops = op_types(loss_fn, *arguments)
-    refuse_unrepeatable(ops)
-    refuse_wrong_curvature(ops)
-    return ops
+# `tf.GradientTape` names the ops of a gradient like this.
+_GRADIENT_SCOPE = "gradient_tape"
 
 
-def op_types(function: Callable[..., Any], *arguments: Any) -> frozenset[str]:
-    """Traces `function` in a graph of its own and returns the types of all its ops.
+def trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
+    """Traces `function` in a graph of its own, without autograph; returns the graph."""
+    return tf.function(function, autograph=False).get_concrete_function(*signature).graph
+
+
+def op_types(graph: Any) -> frozenset[str]:
+    """Returns the types of all ops of a graph, without those of its gradient.
 
     Ops inside nested functions (branches, loop bodies, inner `tf.function`s) are included, those
     that `second_derivatives` puts in the place of others are not.
     """
-    concrete = tf.function(function, autograph=False).get_concrete_function(*arguments)
-    definition = concrete.graph.as_graph_def()
-    nodes = list(definition.node)
-    for nested in definition.library.function:
-        nodes.extend(nested.node_def)
-    return frozenset(_type(node) for node in nodes if second_derivatives.SCOPE not in node.name)
+    nodes = _nodes(graph.as_graph_def())
+    return frozenset(node.op for node in nodes if _GRADIENT_SCOPE not in node.name)
 
 
-def _type(node: Any) -> str:
-    # The CTC loss is a function of small ops with a gradient of its own: its name gives it away.
-    return "CTCLoss" if "ctc_loss" in node.name else node.op
+def _nodes(definition: Any) -> Iterator[Any]:
+    for function in (definition.node, *(f.node_def for f in definition.library.function)):
+        yield from (node for node in function if second_derivatives.SCOPE not in node.name)
 
 
 def refuse_unrepeatable(ops: frozenset[str]) -> None:
@@ -102,14 +86,44 @@ def refuse_unrepeatable(ops: frozenset[str]) -> None:
         raise ValueError(UNREPEATABLE.format(found=f"It holds the ops {', '.join(found)}"))
 
 
-def refuse_wrong_curvature(ops: frozenset[str]) -> None:
-    """Raises where TensorFlow has no second derivative, or would drop it without a word.
+def layer_name(op_name: str) -> str:
+    """Returns the part of an op's name that Keras made of the layer's: `model/layer`."""
+    scopes = [part for part in op_name.split("/")[:-1] if part != _GRADIENT_SCOPE]
+    return "/".join(scopes[:2]) or op_name
 
-    Raises:
-        NotImplementedError: The loss holds such an op.
-    """
-    for op in sorted(ops & frozenset(_ONCE_DIFFERENTIABLE)):
-        raise NotImplementedError(
-            f"The loss has no right second derivative in TensorFlow through {op}. Instead, "
-            f"{_ONCE_DIFFERENTIABLE[op]}."
-        )
+
+def path(graph: Any, inputs: Any, outputs: Any) -> list[Any]:
+    """Returns the ops that depend on `inputs` and that `outputs` depend on, in graph order."""
+    operations = graph.get_operations()
+    reached = {tensor.op.name for tensor in outputs}
+    for op in reversed(operations):
+        if op.name in reached:
+            reached.update(tensor.op.name for tensor in op.inputs)
+    depends = {tensor.op.name for tensor in inputs}
+    for op in operations:
+        if any(tensor.op.name in depends for tensor in op.inputs):
+            depends.add(op.name)
+    both = reached & depends
+    return [op for op in operations if op.name in both]
+
+
+def nested_nodes(graph: Any, op: Any) -> list[Any]:
+    """Returns the nodes of the functions that an op calls (branches, loop bodies), and theirs."""
+    if not _called(op.node_def):
+        return []
+    functions = {f.signature.name: f.node_def for f in graph.as_graph_def().library.function}
+    found: dict[str, list[Any]] = {}
+    pending = [op.node_def]
+    while pending:
+        for name in _called(pending.pop()):
+            if name not in found and name in functions:
+                found[name] = list(functions[name])
+                pending.extend(found[name])
+    return [node for nodes in found.values() for node in nodes]
+
+
+def _called(node: Any) -> list[str]:
+    names = []
+    for attribute in node.attr.values():
+        names.extend([attribute.func.name, *(f.name for f in attribute.list.func)])
+    return [name for name in names if name]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from keras_sfn import devices, graphs, model_loss, validation, vectors
+from keras_sfn import devices, differentiability, graphs, model_loss, validation, vectors
 from keras_sfn import objective as objective_lib
 
 HVP_MODES = ("auto", "forward_over_reverse", "reverse_over_reverse")
@@ -69,7 +69,7 @@ class HessianOperator:
         space = vectors.ParameterSpace(variables)
         objective = objective_lib.Objective(lambda: (loss_fn(), None), space)
         spec = tf.TensorSpec((space.size,), space.dtype)
-        ops = graphs.examine(objective.loss, spec)
+        ops = differentiability.examine(objective)
         jit = devices.jit_compile(jit_compile, ops)
         mode = resolve_mode(hvp_mode, ops)
 
@@ -87,7 +87,7 @@ class HessianOperator:
         self.shape = (space.size, space.size)
         self.dtype = space.dtype
         self._loss = compiled(lambda: objective.loss(here()))
-        self._gradient = compiled(lambda: objective.evaluation_and_gradient(here())[1])
+        self._gradient = compiled(lambda: objective.gradient(here()))
         self._product = compiled(product, spec)
         block = tf.TensorSpec((_BLOCK, space.size), space.dtype)
         self._products = compiled(lambda rows: tf.map_fn(product, rows), block)
@@ -234,10 +234,7 @@ def _reverse_or_refuse(
     try:
         return _reverse_over_reverse(objective, point, vector)
     except LookupError as error:
-        raise NotImplementedError(
-            "An op of the loss has no second derivative in TensorFlow, in either mode: "
-            f"{error.args[0]}. Use another layer or loss in its place."
-        ) from error
+        differentiability.refuse_missing(objective, error)
 
 
 def _log_reverse(reason: str) -> None:

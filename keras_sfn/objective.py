@@ -9,10 +9,13 @@ statistics, seeds, metrics) is recorded instead of carried out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_sfn import second_derivatives, vectors
@@ -47,16 +50,30 @@ class Objective:
         self._loss_fn = loss_fn
         self.space = space
         self._read_before: frozenset[int] | None = None
+        self._constants = second_derivatives.Constants()
+        self._python_random: list[Any] = []
 
-    def evaluate(self, parameters: Sequence[tf.Tensor]) -> Evaluation:
+    def evaluate(
+        self, parameters: Sequence[tf.Tensor], *, hold_constants: bool = False
+    ) -> Evaluation:
         """Evaluates the loss with `parameters`, one tensor a variable, in place of the variables.
+
+        Args:
+            parameters: One tensor a variable.
+            hold_constants: Whether the values that this evaluation passes through
+                `stop_gradient` are those of all later ones.
 
         Raises:
             ValueError: The loss is not a real scalar, or it does not read the variables, or it
                 reads them through a cached `tf.function`.
         """
         mapping = zip(self.space.variables, parameters, strict=True)
-        with _FrozenScope(mapping) as scope, second_derivatives.exact():
+        self._constants.start(hold_constants)
+        with (
+            _FrozenScope(mapping) as scope,
+            second_derivatives.exact(self._constants),
+            _repeat_python_random(self._python_random),
+        ):
             loss, outputs = self._loss_fn()
         self._check_read(scope.read)
         return Evaluation(_check_loss(loss), outputs, list(scope.updates.values()))
@@ -65,12 +82,14 @@ class Objective:
         """Returns the loss at a point of shape (n,), in the dtype of the vector."""
         return tf.cast(self.evaluate(self.space.unflatten(vector)).loss, self.space.dtype)
 
-    def evaluation_and_gradient(self, vector: tf.Tensor) -> tuple[Evaluation, tf.Tensor]:
+    def evaluation_and_gradient(
+        self, vector: tf.Tensor, *, hold_constants: bool = False
+    ) -> tuple[Evaluation, tf.Tensor]:
         """Returns the evaluation at a point of shape (n,) and the gradient of shape (n,)."""
         parameters = self.space.unflatten(vector)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
-            evaluation = self.evaluate(parameters)
+            evaluation = self.evaluate(parameters, hold_constants=hold_constants)
         gradients = tape.gradient(evaluation.loss, parameters)
         if all(gradient is None for gradient in gradients):
             raise ValueError(_INDEPENDENT)
@@ -82,6 +101,10 @@ class Objective:
         )
         loss = tf.cast(evaluation.loss, self.space.dtype)
         return evaluation._replace(loss=loss), gradient
+
+    def gradient(self, vector: tf.Tensor) -> tf.Tensor:
+        """Returns the gradient at a point of shape (n,), shape (n,)."""
+        return self.evaluation_and_gradient(vector)[1]
 
     def _check_read(self, read: set[int]) -> None:
         if self._read_before is None:
@@ -117,6 +140,30 @@ class _FrozenScope(keras.StatelessScope):
         variable, _ = update
         if id(variable) not in self._arguments:
             self.updates[id(variable)] = update
+
+
+@contextlib.contextmanager
+def _repeat_python_random(first: list[Any]) -> Iterator[None]:
+    """Gives the block the global random states of Python and NumPy that the first block had.
+
+    What a layer draws from them (Keras's `AugMix`) goes into the graph as a constant, which must be
+    the same at every trace. They advance by what the first block draws.
+
+    Args:
+        first: Empty before the first block; the states are kept there.
+    """
+    if not first:
+        first.extend([random.getstate(), np.random.get_state()])
+        yield
+        return
+    now = random.getstate(), np.random.get_state()
+    random.setstate(first[0])
+    np.random.set_state(first[1])
+    try:
+        yield
+    finally:
+        random.setstate(now[0])
+        np.random.set_state(now[1])
 
 
 def _check_loss(loss: Any) -> tf.Tensor:

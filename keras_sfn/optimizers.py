@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
-from keras_sfn import devices, graphs, hessian, validation, vectors
+from keras_sfn import devices, differentiability, graphs, hessian, validation, vectors
 from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
 
@@ -240,7 +240,7 @@ class SaddleFreeNewton(keras.optimizers.Optimizer):
             curvature = objective_lib.Objective(curvature_loss_fn, space)
         updated: list[keras.Variable] = []
         eager = tf.executing_eagerly()
-        ops = _try_out(objective) if eager else _examine(objective)
+        ops = _try_out(objective) if eager else differentiability.examine(objective)
         mode = hessian.resolve_mode(self.hvp_mode, ops)
 
         def compute() -> tuple[tf.Tensor, Any, list[tf.Tensor], step_lib.StepResult]:
@@ -262,7 +262,7 @@ class SaddleFreeNewton(keras.optimizers.Optimizer):
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult]:
         space = objective.space
         point = space.flatten(space.values())
-        evaluation, gradient = objective.evaluation_and_gradient(point)
+        evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
         previous = None
         if self.use_previous_step:
             previous = space.flatten(
@@ -270,7 +270,7 @@ class SaddleFreeNewton(keras.optimizers.Optimizer):
             )
         problem = step_lib.Problem(
             loss=objective.loss,
-            gradient=lambda at: objective.evaluation_and_gradient(at)[1],
+            gradient=objective.gradient,
             matvec=hessian.hessian_vector_product(curvature, point, mode),
         )
         result = step_lib.saddle_free_step(
@@ -363,12 +363,6 @@ def _try_out(objective: objective_lib.Objective) -> frozenset[str]:
         found = f"Two evaluations at the same point gave {first} and {second}"
         raise ValueError(graphs.UNREPEATABLE.format(found=found))
     return frozenset()
-
-
-def _examine(objective: objective_lib.Objective) -> frozenset[str]:
-    """Traces the loss once on its own, refuses what cannot be frozen, and returns its op types."""
-    space = objective.space
-    return graphs.examine(objective.loss, tf.TensorSpec((space.size,), space.dtype))
 
 
 def _carry_out(variables: list[keras.Variable], values: list[tf.Tensor], finite: tf.Tensor) -> None:

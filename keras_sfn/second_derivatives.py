@@ -8,6 +8,10 @@
   part of the Hessian is dropped silently (40 to 90 %); the other methods have no rule and raise.
   Resizing is linear and separable: the replacement multiplies by one matrix for each axis.
 - `tf.nn.softsign` has no second derivative and raises.
+- `tf.stop_gradient` makes a value constant for the gradient only. A loss that is evaluated again at
+  another point sees another value, so that its gradient is not the derivative of what is compared
+  (batch renormalisation, spectral normalisation, targets that a network makes for itself).
+  `Constants` keeps the values of one evaluation for the others of the same step.
 
 While an objective is traced, `exact` puts the replacements in force for the tracing thread alone;
 everything outside calls TensorFlow's own functions.
@@ -26,19 +30,68 @@ import tensorflow as tf
 # Ops below this name scope stand in for others and are known to be right.
 SCOPE = "keras_sfn_exact"
 
+# Name of the ops of `tf.stop_gradient` as layers and users call it.
+CONSTANT = "keras_sfn_constant"
+
 _MARK = "_keras_sfn_original"
 _thread = threading.local()
 
 
+class Constants:
+    """Values that one evaluation of a loss passed through `tf.stop_gradient`, for later ones.
+
+    Values inside loops and branches cannot be kept and are computed anew.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[tf.Tensor | None] = []
+        self._graph: Any = None
+        self._recording = False
+        self._next = 0
+
+    def start(self, hold: bool) -> None:
+        """Prepares for one evaluation: one that fills the list, or one that reads it."""
+        self._recording, self._next = hold, 0
+        if hold:
+            self._held, self._graph = [], _graph_in_force()
+
+    def stop_gradient(self, value: tf.Tensor) -> tf.Tensor:
+        """Returns the value to use in place of `value`, in the order of the calls."""
+        if self._recording:
+            self._held.append(value if _graph_in_force() is self._graph else None)
+            return value
+        if not self._held:
+            return value
+        held = self._held[self._next] if self._next < len(self._held) else None
+        self._next += 1
+        if held is None:
+            return value
+        if not held.shape.is_compatible_with(value.shape) or held.dtype != value.dtype:
+            raise ValueError(
+                "The loss must call `stop_gradient` in the same order at every evaluation within a "
+                f"step. Received: shape {value.shape} in the place of {held.shape}. Remove Python "
+                "branches on values."
+            )
+        return held
+
+
+def _graph_in_force() -> Any:
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
 @contextlib.contextmanager
-def exact() -> Iterator[None]:
+def exact(constants: Constants | None = None) -> Iterator[None]:
     """Puts the replacements in force in this thread, until the block ends."""
-    depth = getattr(_thread, "depth", 0)
-    _thread.depth = depth + 1
+    before = _in_force()
+    _thread.in_force = (True, constants)
     try:
         yield
     finally:
-        _thread.depth = depth
+        _thread.in_force = before
+
+
+def _in_force() -> tuple[bool, Constants | None]:
+    return getattr(_thread, "in_force", (False, None))
 
 
 def install() -> None:
@@ -46,6 +99,7 @@ def install() -> None:
     _replace(tf.nn, "moments", _moments)
     _replace(tf.nn, "softsign", _softsign)
     _replace(tf.image, "resize", _resize)
+    _replace(tf, "stop_gradient", _stop_gradient)
 
 
 def _replace(module: Any, name: str, replacement: Callable[..., Any]) -> None:
@@ -55,7 +109,7 @@ def _replace(module: Any, name: str, replacement: Callable[..., Any]) -> None:
 
     @functools.wraps(original)
     def switch(*args: Any, **kwargs: Any) -> Any:
-        if not getattr(_thread, "depth", 0):
+        if not _in_force()[0]:
             return original(*args, **kwargs)
         return replacement(original, *args, **kwargs)
 
@@ -80,6 +134,13 @@ def _moments(
     if not keepdims:
         mean = tf.squeeze(mean, axes)
     return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
+
+
+def _stop_gradient(original: Callable[..., Any], input: Any, name: str | None = None) -> tf.Tensor:
+    del name
+    value = original(input, name=CONSTANT)
+    constants = _in_force()[1]
+    return value if constants is None else constants.stop_gradient(value)
 
 
 def _softsign(original: Callable[..., Any], features: Any, name: str | None = None) -> tf.Tensor:
