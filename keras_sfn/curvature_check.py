@@ -81,6 +81,7 @@ def check_curvature(
     loss_fn = model_loss.batch_loss(model, *batch, training=training)
     objective = objective_lib.Objective(loss_fn, space)
     matvec = _product(objective, hvp_mode)
+    validation.finite_loss(float(objective.loss(space.flatten(space.values()))))
     piece = smooth_pieces.SmoothPiece(objective.gradient, tf.TensorSpec((space.size,), space.dtype))
     point = space.flatten(space.values())
     gradient = _in_float64(piece.at(point), space.dtype)

@@ -91,12 +91,7 @@ class HessianOperator:
         self._product = compiled(product, spec)
         block = tf.TensorSpec((_BLOCK, space.size), space.dtype)
         self._products = compiled(lambda rows: tf.map_fn(product, rows), block)
-        value = float(self.loss())
-        if not np.isfinite(value):
-            raise ValueError(
-                f"The loss must be finite. Received: {value}. Look for NaN in the data, or for "
-                "parameters that have diverged."
-            )
+        validation.finite_loss(float(self.loss()))
 
     @classmethod
     def from_model(

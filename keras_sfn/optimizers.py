@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from keras_sfn import damping as damping_lib
 from keras_sfn import devices, differentiability, graphs, hessian, validation, vectors
@@ -354,14 +355,29 @@ def _damping_policy(damping: str | float, grid: Sequence[float] | None) -> dampi
     return damping_lib.FixedDamping(validation.damping_value(damping))
 
 
+# What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
+_ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
+
+
 def _try_out(objective: objective_lib.Objective) -> frozenset[str]:
-    """In eager code there is no graph to examine: evaluates the loss twice instead."""
+    """In eager code the loss is also evaluated twice: a graph would not show Python's state."""
     point = objective.space.flatten(objective.space.values())
     first, second = float(objective.loss(point)), float(objective.loss(point))
     # Parallel sums on a GPU may differ by rounding; random numbers and other batches by far more.
     if abs(first - second) > 1e-4 * max(abs(first), abs(second)):
         found = f"Two evaluations at the same point gave {first} and {second}"
         raise ValueError(graphs.UNREPEATABLE.format(found=found))
+    try:
+        differentiability.examine(objective)
+    except _ONLY_EAGER as error:
+        logging.log_first_n(
+            logging.WARNING,
+            "The loss cannot be traced into a graph (%s), so that it is not known whether all of "
+            "its ops have right second derivatives. `keras_sfn.check_curvature` can tell where "
+            "the branch of Python code is taken out.",
+            1,
+            error,
+        )
     return frozenset()
 
 

@@ -1,7 +1,8 @@
 """How each op with kinks is continued from the piece on which a point lies.
 
 An op that is linear in pieces becomes y = slope x + offset with the slope and offset it has at the
-point; a choice (a comparison, the place of a maximum) becomes the choice made at the point.
+point; a choice (a comparison, the place of a maximum) becomes the choice made at the point. The
+product is `MulNoNan`, since a masked -inf must stay without effect.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def _scale_by(slope: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[Editor, Any]
     """The rule y = slope x for an op of one input."""
 
     def rule(edit: Editor, op: Any) -> None:
-        edit.replace(op, "Mul", edit.input(op, 0), edit.hold(op.inputs[:1], slope))
+        edit.replace(op, "MulNoNan", edit.input(op, 0), edit.hold(op.inputs[:1], slope))
 
     return rule
 
@@ -148,7 +149,7 @@ def _affine(
     """The rule y = slope x + offset; both are functions of all inputs."""
 
     def rule(edit: Editor, op: Any) -> None:
-        product = edit.add(op, "Mul", edit.input(op, 0), edit.hold(op.inputs, slope))
+        product = edit.add(op, "MulNoNan", edit.input(op, 0), edit.hold(op.inputs, slope))
         edit.replace(op, "AddV2", product, edit.hold(op.inputs, offset))
 
     return rule
@@ -159,7 +160,7 @@ def _choose(first: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable[[Edi
 
     def rule(edit: Editor, op: Any) -> None:
         parts = [
-            edit.add(op, "Mul", edit.input(op, index), edit.hold(op.inputs, weight))
+            edit.add(op, "MulNoNan", edit.input(op, index), edit.hold(op.inputs, weight))
             for index, weight in enumerate(
                 [
                     lambda a, b: _like(first(a, b), a),
@@ -180,7 +181,7 @@ def _reduce(edit: Editor, op: Any) -> None:
         attained = _like(tf.equal(x, reduce(x, axes, keepdims=True)), x)
         return attained / tf.reduce_sum(attained, axes, keepdims=True)
 
-    product = edit.add(op, "Mul", edit.input(op, 0), edit.hold(op.inputs, weights))
+    product = edit.add(op, "MulNoNan", edit.input(op, 0), edit.hold(op.inputs, weights))
     edit.replace(op, "Sum", product, edit.input(op, 1), keep=("T", "Tidx", "keep_dims"))
 
 

@@ -94,6 +94,15 @@ def damping_value(value: Any) -> float:
     return float(value)
 
 
+def finite_loss(value: float) -> None:
+    """Raises unless a loss is finite."""
+    if not math.isfinite(value):
+        raise ValueError(
+            f"The loss must be finite. Received: {value}. Look for NaN in the data, or for "
+            "parameters that have diverged."
+        )
+
+
 def learning_rate(value: Any) -> Any:
     """Returns a number as a float and anything else (schedules, callables) as it is."""
     if not _is_number(value):

@@ -13,16 +13,17 @@ _OUTPUT = flags.DEFINE_string("output", "docs/curvature_coverage.md", "The page 
 
 _HEAD = """# Which layers have the right curvature
 
-Written by `python tests/coverage_table.py`, with Keras {keras} and TensorFlow {tensorflow}; the same
-cases are tests (`tests/test_coverage.py`). For each layer, activation and loss that Keras exports, a
-small model's Hessian-vector products are compared with differences of its gradient by
+Written by `python tests/coverage_table.py`, with Keras {keras} and TensorFlow {tensorflow}; the
+same cases are tests (`tests/test_coverage.py`). For each layer, activation and loss that Keras
+exports, a small model's Hessian-vector products are compared with differences of its gradient by
 `keras_sfn.check_curvature`. The error is the largest over the model's variables, relative to the
 product, in float64, or in float32 where TensorFlow has no other kernel; most of it is that of the
 differences. *Refused* means an error that names the layer before the first step.
 """
 
 
-def _row(name, outcome, dtype, note=""):
+def row(name, outcome, dtype, note=""):
+    """One line of a table; raises for an outcome that is neither right nor refused."""
     if outcome.verdict == "refused":
         reason = outcome.reason.split(". ", 1)[0].removeprefix("The loss ")
         return f"| {name} | refused | | {reason} |"
@@ -45,17 +46,17 @@ def _layers():
             continue
         case = cases.CASES[name]
         note = "; ".join(part for part in (case.note, also) if part)
-        yield _row(f"`{name}`", cases.outcome(name, case), case.dtype, note)
+        yield row(f"`{name}`", cases.outcome(name, case), case.dtype, note)
 
 
 def _after_weights():
     for name, case in sorted(cases.AFTER_WEIGHTS.items()):
-        yield _row(f"`{name}`", cases.outcome(name, case), case.dtype)
+        yield row(f"`{name}`", cases.outcome(name, case), case.dtype)
 
 
 def _variants():
     for (label, name), case in sorted(cases.VARIANTS.items(), key=lambda item: item[0][::-1]):
-        yield _row(f"`{name}`, {label}", cases.outcome(name, case), case.dtype, case.note)
+        yield row(f"`{name}`, {label}", cases.outcome(name, case), case.dtype, case.note)
 
 
 def main(argv):
@@ -72,9 +73,9 @@ def main(argv):
         ),
         _table(
             "Activations",
-            (_row(f"`{n}`", cases.activation_outcome(n), "float64") for n in cases.ACTIVATIONS),
+            (row(f"`{n}`", cases.activation_outcome(n), "float64") for n in cases.ACTIVATIONS),
         ),
-        _table("Losses", (_row(f"`{n}`", cases.loss_outcome(n), "float64") for n in cases.LOSSES)),
+        _table("Losses", (row(f"`{n}`", cases.loss_outcome(n), "float64") for n in cases.LOSSES)),
     ]
     output = pathlib.Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)

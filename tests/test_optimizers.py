@@ -351,3 +351,22 @@ def test_xla_and_graph_agree(make_classifier, digits):
     difference = np.linalg.norm(weights[0] - weights[1]) / np.linalg.norm(weights[0] - start)
     # Float32 rounding, amplified by ten Lanczos steps and a damping of 1e-6 at the least.
     assert difference < 1e-2
+
+
+def test_wrong_curvature_is_refused_in_eager_code_too():
+    v = keras.Variable(np.ones((1, 2, 2, 1)))
+    resize = lambda: tf.raw_ops.ResizeBilinear(images=v.value, size=(4, 4))
+    with pytest.raises(NotImplementedError, match="ResizeBilinearGrad"):
+        keras_sfn.SaddleFreeNewton().minimize(lambda: tf.reduce_sum(resize() ** 4), [v])
+
+
+def test_code_that_only_runs_eagerly_trains():
+    v = keras.Variable([1.0, 2.0])
+    optimizer = keras_sfn.SaddleFreeNewton()
+
+    def loss_fn():
+        loss = tf.reduce_sum(v.value**2)
+        return loss if loss > 0 else -loss
+
+    assert float(optimizer.minimize(loss_fn, [v])) == 5
+    np.testing.assert_allclose(v.numpy(), 0, atol=1e-3)

@@ -1,5 +1,6 @@
 import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -131,3 +132,83 @@ def test_second_derivative_of_softsign():
         np.testing.assert_allclose(tf.nn.softsign(x), x / (1 + tf.abs(x)), rtol=1e-6)
         got = hessian_vector(lambda z: tf.reduce_sum(tf.nn.softsign(z)), x, tf.ones(4))
     np.testing.assert_allclose(got, -2 * np.sign(x) / (1 + np.abs(x)) ** 3, rtol=1e-5)
+
+
+def test_stop_gradient_keeps_the_values_of_the_evaluation_that_holds():
+    constants = second_derivatives.Constants()
+
+    def evaluate(x, hold):
+        constants.start(hold)
+        with second_derivatives.exact(constants):
+            return float(x * tf.stop_gradient(x) + keras.ops.stop_gradient(2 * x))
+
+    assert evaluate(tf.constant(5.0), hold=False) == 35  # Nothing is held yet.
+    assert evaluate(tf.constant(3.0), hold=True) == 15
+    assert evaluate(tf.constant(1.0), hold=False) == 9
+    assert evaluate(tf.constant(2.0), hold=True) == 8
+    assert evaluate(tf.constant(1.0), hold=False) == 6
+    assert float(tf.stop_gradient(tf.constant(7.0))) == 7
+
+
+def test_held_values_reach_into_loops_and_those_of_loops_are_not_held():
+    constants = second_derivatives.Constants()
+
+    def evaluate(x, hold):
+        constants.start(hold)
+        with second_derivatives.exact(constants):
+            outside = tf.stop_gradient(x)
+            body = lambda i, y: (i + 1, y + tf.stop_gradient(x))
+            return outside + tf.while_loop(lambda i, _: i < 2, body, (0, 0 * x))[1]
+
+    @tf.function(autograph=False)
+    def both():
+        evaluate(tf.constant(3.0), hold=True)
+        body = lambda i, _: (i + 1, evaluate(tf.constant(1.0), hold=False))
+        return tf.while_loop(lambda i, _: i < 1, body, (0, 0.0))[1]
+
+    assert float(both()) == 3 + 2
+
+
+def test_stopped_values_of_another_shape_are_refused():
+    constants = second_derivatives.Constants()
+    with second_derivatives.exact(constants):
+        constants.start(hold=True)
+        tf.stop_gradient(tf.ones(3))
+        constants.start(hold=False)
+        with pytest.raises(ValueError, match="same order at every evaluation"):
+            tf.stop_gradient(tf.ones(2))
+
+
+def adam_losses():
+    """Training by Adam of a model with everything that is replaced under `exact`."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 2)),
+            keras.layers.Conv2D(4, 2, activation="softsign"),
+            keras.layers.UpSampling2D(interpolation="bilinear"),
+            keras.layers.BatchNormalization(),
+            keras.layers.LayerNormalization(),
+            keras.layers.Lambda(lambda x: x * tf.stop_gradient(x)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    x = np.random.default_rng(0).normal(size=(16, 4, 4, 2)).astype("float32")
+    losses = model.fit(x, x[:, 0, 0, :1], epochs=3, verbose=0, shuffle=False).history["loss"]
+    return losses, model.get_weights()
+
+
+def test_a_model_trained_by_adam_before_during_and_after_is_untouched():
+    before, during = adam_losses(), []
+    with second_derivatives.exact():
+        # Traced and trained while the replacements are in force in this thread.
+        thread = threading.Thread(target=lambda: during.append(adam_losses()))
+        thread.start()
+        thread.join()
+    after = adam_losses()
+    for losses, weights in (*during, after):
+        assert losses == before[0]
+        for ours, theirs in zip(weights, before[1], strict=True):
+            np.testing.assert_array_equal(ours, theirs)

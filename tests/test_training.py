@@ -490,3 +490,45 @@ def test_importing_twice_wraps_once():
     training.install()
     assert keras.Model.train_step is wrapped
     assert keras_sfn.SaddleFreeNewton is keras.saving.get_custom_objects()[NAME]
+
+
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_semi_gradients_lower_the_loss_with_constant_targets(inner_steps):
+    """The target is the network's own output: its loss is zero at any weights.
+
+    With the targets of the step held constant, a step towards them changes nothing, and one towards
+    the targets plus one lowers the loss as in ordinary regression.
+    """
+    k = keras.layers
+
+    class Chase(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            target = keras.ops.stop_gradient(y_pred) + 1.0
+            return keras.ops.mean((y_pred - target) ** 2)
+
+    inputs = keras.Input((3,))
+    model = Chase(inputs, k.Dense(1)(inputs))
+    model.compile(keras_sfn.SaddleFreeNewton(inner_steps=inner_steps))
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
+    before = model.predict(x, verbose=0)
+    model.fit(x, x[:, :1], batch_size=32, epochs=1, verbose=0)
+    assert int(model.optimizer.rejected_steps) == 0
+    # A linear model with a bias reaches its targets in one step.
+    np.testing.assert_allclose(model.predict(x, verbose=0), before + 1, atol=1e-2)
+
+
+def test_the_state_of_a_stateful_rnn_moves_once_a_step():
+    inputs = keras.Input((5, 2), batch_size=4)
+    rnn = keras.layers.LSTM(3, stateful=True)
+    model = keras.Model(inputs, keras.layers.Dense(1)(rnn(inputs)))
+    model.compile("saddle_free_newton", "mse")
+    x = np.random.default_rng(0).normal(size=(4, 5, 2)).astype("float32")
+    rnn(x)  # A state that is not zero.
+    start = [state.numpy() for state in rnn.states]
+    model(x, training=True)
+    expected = [state.numpy() for state in rnn.states]
+    for state, value in zip(rnn.states, start, strict=True):
+        state.assign(value)
+    model.train_on_batch(x, x[:, 0, :1])
+    for state, value in zip(rnn.states, expected, strict=True):
+        np.testing.assert_allclose(state.numpy(), value, rtol=1e-5, atol=1e-6)
