@@ -14,12 +14,22 @@ import keras as _keras
 
 from keras_sfn import second_derivatives as _second_derivatives
 from keras_sfn import training as _training
+from keras_sfn.callbacks import CurvatureLogger
 from keras_sfn.hessian import HessianOperator
 from keras_sfn.lanczos import LanczosResult, lanczos
+from keras_sfn.last_step import LastStep
 from keras_sfn.optimizers import SaddleFreeNewton
 from keras_sfn.version import __version__
 
-__all__ = ["HessianOperator", "LanczosResult", "SaddleFreeNewton", "__version__", "lanczos"]
+__all__ = [
+    "CurvatureLogger",
+    "HessianOperator",
+    "LanczosResult",
+    "LastStep",
+    "SaddleFreeNewton",
+    "__version__",
+    "lanczos",
+]
 
 # `compile(optimizer="saddle_free_newton")` looks a name up here, without a package prefix.
 _keras.saving.get_custom_objects()["saddle_free_newton"] = SaddleFreeNewton
