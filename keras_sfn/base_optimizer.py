@@ -16,6 +16,11 @@ from keras_sfn import step as step_lib
 
 LossFunction = Callable[[], tuple[tf.Tensor, Any]]
 
+_UNSET_SEED = -1
+
+# Seeds of one generator in one step, of which a pass draws one for each use of the generator.
+_SEEDS_A_STEP = 1024
+
 
 class NewtonOptimizer(keras.optimizers.Optimizer):
     """Abstract: takes steps on a loss function; a subclass holds the hyper-parameters.
@@ -56,6 +61,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             dtype="int",
             aggregation="only_first_replica",
             name="failures",
+        )
+        self._dropout_seed = self.add_variable(
+            shape=(),
+            initializer=keras.initializers.Constant(_UNSET_SEED),
+            dtype="int64",
+            aggregation="only_first_replica",
+            name="dropout_seed",
         )
         rows = step_lib.basis_rows(self._settings, space.size, self.use_previous_step)
         self._report = last_step_lib.Report(rows, space.dtype)
@@ -170,6 +182,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         eager = tf.executing_eagerly()
         ops = _try_out(objective) if eager else _examine(objective)
         mode = hessian.resolve_mode(self.hvp_mode, ops)
+        self._seed_dropout(objective, curvature)
 
         def compute() -> tuple[
             objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor
@@ -191,6 +204,25 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         elif not failures.is_watched():
             failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
         return evaluation.loss, evaluation.outputs
+
+    def _seed_dropout(self, *objectives: objective_lib.Objective) -> None:
+        """Lets dropout depend on optimizer variables alone.
+
+        Keras saves no seed generators: with another optimizer, a model that is loaded draws other
+        masks than it would have. Here the seed of the first generator is remembered, so that
+        `keras.utils.set_random_seed` and the `seed` of a layer have the effect they should, and
+        every step draws from this seed and the number of the step.
+        """
+        generators = objectives[0].seed_generators
+        if not generators:
+            return
+        dtype = self._dropout_seed.value.dtype
+        seed = tf.convert_to_tensor(self._dropout_seed)
+        seed = tf.where(seed < 0, tf.cast(generators[0].value[0], dtype), seed)
+        self._dropout_seed.assign(seed)
+        count = _SEEDS_A_STEP * tf.cast(self._iterations.value, dtype)
+        for objective in objectives:
+            objective.reseed(tf.stack([seed, count]))
 
     def _compute_step(
         self, objective: objective_lib.Objective, curvature: objective_lib.Objective, mode: str
