@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,6 +117,12 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         validation.positive("max_step_norm", max_step_norm, optional=True)
         validation.boolean("use_previous_step", use_previous_step)
         validation.boolean("reorthogonalize", reorthogonalize)
+        validation.within("weight_decay", weight_decay, 0, math.inf, optional=True)
+        validation.boolean("use_ema", use_ema)
+        validation.within("ema_momentum", ema_momentum, 0, 1)
+        validation.integer_at_least(
+            "ema_overwrite_frequency", ema_overwrite_frequency, 1, optional=True
+        )
         validation.one_of("hvp_mode", hvp_mode, hessian.HVP_MODES)
         validation.one_of("jit_compile", jit_compile, (True, False, "auto"))
         policy = _damping_policy(damping, damping_grid)
