@@ -219,7 +219,8 @@ class AdaptiveDamping:
             # Below, the damping is lost in rounding next to the largest curvature. Above, the step
             # is lost, and many rejections (at a minimum, say) would take the damping to infinity,
             # from where it could never come back.
-            return tf.clip_by_value(value, epsilon * scale, scale / epsilon)
+            largest = tf.minimum(scale / epsilon, loss.dtype.max)
+            return tf.clip_by_value(value, epsilon * scale, largest)
 
         start = within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping))
 
@@ -296,5 +297,8 @@ def _choice(
 def _curvature_scale(problem: SubspaceLoss, gradient: tf.Tensor) -> tf.Tensor:
     """The largest |Ritz value|; where there is no curvature at all, small against the gradient."""
     epsilon = float(np.finfo(gradient.dtype.as_numpy_dtype).eps)
-    largest = tf.reduce_max(tf.abs(problem.ritz_values))
-    return tf.maximum(largest, epsilon**0.5 * tf.norm(gradient))
+    curvature = tf.reduce_max(tf.abs(problem.ritz_values))
+    # The norm in units of the largest coordinate: squares overflow long before the norm does.
+    largest = tf.reduce_max(tf.abs(gradient))
+    norm = largest * tf.norm(tf.math.divide_no_nan(gradient, largest))
+    return tf.maximum(curvature, epsilon**0.5 * norm)
