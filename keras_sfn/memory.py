@@ -47,8 +47,8 @@ def refuse_basis_too_large(space: vectors.ParameterSpace, rows: int) -> None:
     )
     raise MemoryError(
         f"A step on n = {space.size} parameters with a basis of k = {rows} vectors takes {wanted} "
-        f"bytes ({_COPIES} copies of the basis and {_OTHER_VECTORS} vectors, {space.dtype}), and the "
-        f" {device} has {available:.0f}. {remedy}, or use a device with more memory."
+        f"bytes ({_COPIES} copies of the basis and {_OTHER_VECTORS} vectors, {space.dtype}), and "
+        f"the {device} has {available:.0f}. {remedy}, or use a device with more memory."
     )
 
 
