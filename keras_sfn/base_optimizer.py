@@ -318,6 +318,8 @@ def _carry_out(variables: list[keras.Variable], values: list[tf.Tensor], finite:
     """Assigns what the pass at the old parameters would have assigned."""
     for variable, value in zip(variables, values, strict=True):
         if value.dtype.is_floating:
-            # Statistics of a batch that is not finite would spoil the model for good.
-            value = tf.where(finite, value, tf.cast(variable.value, value.dtype))
+            # Statistics that are not finite would spoil the model for good. They can overflow (a
+            # variance) where the loss does not.
+            keep = finite & tf.reduce_all(tf.math.is_finite(value))
+            value = tf.where(keep, value, tf.cast(variable.value, value.dtype))
         variable.assign(value)

@@ -141,6 +141,26 @@ def test_statistics_stay_where_the_loss_is_finite_and_its_gradient_is_not(given)
     assert float(model.layers[0].offset.numpy()) == 0
 
 
+def test_statistics_that_overflow_alone_are_left_out():
+    class Squares(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(), initializer="ones")
+            self.seen = self.add_weight(shape=(), initializer="ones", trainable=False)
+            self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x):
+            self.seen.assign(keras.ops.mean(x**2))
+            self.steps.assign_add(1)
+            return x * 1e-20 * self.scale
+
+    model = keras.Sequential([keras.Input((1,)), Squares()])
+    model.compile(keras_sfn.SaddleFreeNewton(jit_compile=False), "mse")
+    model.train_on_batch(np.full((4, 1), 1e20), np.zeros((4, 1)))
+    assert model.optimizer.last_step.outcome == "accepted"
+    assert float(model.layers[0].seen.numpy()) == 1
+    assert float(model.layers[0].steps.numpy()) == 1
+
+
 def loop(optimizer, v, **options):
     @tf.function(**options)
     def step(factor):
