@@ -173,7 +173,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(space.variables)
-        self._check_variables_are_known(space.variables)
+        self._refuse_unknown(space.variables)
         objective = objective_lib.Objective(loss_fn, space)
         curvature = objective
         if curvature_loss_fn is not None:
@@ -204,6 +204,18 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         elif not failures.is_watched():
             failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
         return evaluation.loss, evaluation.outputs
+
+    def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
+        # Keras's own check fails to write its message inside a graph, up to Keras 3.12.
+        for variable in variables:
+            try:
+                self._get_variable_index(variable)
+            except KeyError:
+                raise ValueError(
+                    f"Unknown variable: {variable.path}. An optimizer trains the variables that it "
+                    "was built with and no others. Received one that it was not built with. Make a "
+                    "new optimizer for another model, or for layers that thaw."
+                ) from None
 
     def _seed_dropout(self, *objectives: objective_lib.Objective) -> None:
         """Lets dropout depend on optimizer variables alone.

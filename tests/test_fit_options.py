@@ -174,19 +174,14 @@ def test_recompiling_with_the_same_optimizer_keeps_its_state(by_batches):
 
 
 def test_an_optimizer_of_another_model_is_refused_as_keras_does():
-    x, y = data()
-    messages = []
-    for make in (keras.optimizers.Adam, ours):
-        optimizer = make()
-        compiled(optimizer).fit(x, y, verbose=0)
-        second = network()
-        second.compile(optimizer, "mse")
-        before = second.get_weights()
-        with pytest.raises(ValueError, match="Unknown variable") as error:
-            second.fit(x, y, verbose=0)
-        messages.append(str(error.value).split(":")[0])
-        assert_same(second.get_weights(), before, 0)
-    assert messages[0] == messages[1]
+    (x, y), optimizer = data(), ours()
+    compiled(optimizer).fit(x, y, verbose=0)
+    second = network()
+    second.compile(optimizer, "mse")
+    before = second.get_weights()
+    with pytest.raises(ValueError, match=r"Unknown variable: .*Make a new optimizer for another"):
+        second.fit(x, y, verbose=0)
+    assert_same(second.get_weights(), before, 0)
 
 
 def linear(optimizer, bias=False):
