@@ -14,17 +14,21 @@ import keras as _keras
 
 from keras_sfn import second_derivatives as _second_derivatives
 from keras_sfn import training as _training
+from keras_sfn.callbacks import CurvatureLogger
 from keras_sfn.curvature_check import check_curvature
 from keras_sfn.curvature_report import CurvatureReport
 from keras_sfn.hessian import HessianOperator
 from keras_sfn.lanczos import LanczosResult, lanczos
+from keras_sfn.last_step import LastStep
 from keras_sfn.optimizers import SaddleFreeNewton
 from keras_sfn.version import __version__
 
 __all__ = [
+    "CurvatureLogger",
     "CurvatureReport",
     "HessianOperator",
     "LanczosResult",
+    "LastStep",
     "SaddleFreeNewton",
     "__version__",
     "check_curvature",

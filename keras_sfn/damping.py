@@ -48,7 +48,9 @@ class Choice(NamedTuple):
     Attributes:
         position: Shape (k,), the new position, or the old one where nothing was accepted.
         loss: Scalar loss at `position`.
-        predicted_reduction: Scalar, what the quadratic model promised for the last trial.
+        trial_loss: Scalar loss of the trial that was accepted, or else of the best or last one;
+            infinite where that loss was not finite.
+        predicted_reduction: Scalar, what the quadratic model promised for that trial.
         accepted: Scalar boolean.
         damping: Scalar, the damping of the accepted step, or the last one tried.
         next_damping: Scalar, what the next step should start from.
@@ -56,6 +58,7 @@ class Choice(NamedTuple):
 
     position: tf.Tensor
     loss: tf.Tensor
+    trial_loss: tf.Tensor
     predicted_reduction: tf.Tensor
     accepted: tf.Tensor
     damping: tf.Tensor
@@ -170,7 +173,7 @@ class SearchDamping:
             index: tf.Tensor, stride: tf.Tensor, moved: tf.Tensor, best: _Trial
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, _Trial]:
             trial = _try(problem, position, gradient, candidates[index])
-            # NaN compares false: a trial that is not finite never wins over a finite one.
+            # A trial that is not finite has an infinite loss: it wins over no finite one.
             better = (trial.loss < best.loss) | ~tf.math.is_finite(best.loss)
             moved |= better & tf.not_equal(index, origin)
             following = index + stride
@@ -210,7 +213,16 @@ class AdaptiveDamping:
     ) -> Choice:
         """Takes the first step that lowers the loss, and updates the damping."""
         scale = _curvature_scale(problem, gradient)
-        start = tf.where(damping < 0, _INITIAL_FRACTION * scale, damping)
+        epsilon = float(np.finfo(loss.dtype.as_numpy_dtype).eps)
+
+        def within_bounds(value: tf.Tensor) -> tf.Tensor:
+            # Below, the damping is lost in rounding next to the largest curvature. Above, the step
+            # is lost, and many rejections (at a minimum, say) would take the damping to infinity,
+            # from where it could never come back.
+            largest = tf.minimum(scale / epsilon, loss.dtype.max)
+            return tf.clip_by_value(value, epsilon * scale, largest)
+
+        start = within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping))
 
         def cond(count: tf.Tensor, growth: tf.Tensor, trial: _Trial) -> tf.Tensor:
             return (count < _MAX_TRIALS) & ~(trial.loss < loss)
@@ -230,8 +242,7 @@ class AdaptiveDamping:
         ratio = reduction_ratio(loss - trial.loss, trial.predicted_reduction)
         nielsen = tf.maximum(1 - (2 * ratio - 1) ** 3, tf.constant(1 / 3, loss.dtype))
         factor = tf.where(accepted, nielsen, 2)
-        smallest = float(np.finfo(loss.dtype.as_numpy_dtype).eps) * scale
-        following = tf.maximum(trial.damping * factor, smallest)
+        following = within_bounds(trial.damping * factor)
         return _choice(trial, position, loss, accepted, trial.damping, following)
 
 
@@ -241,7 +252,14 @@ def reduction_ratio(actual: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
     return tf.where(positive, actual / tf.where(positive, predicted, 1), 0)
 
 
+def finite_or_infinity(loss: tf.Tensor) -> tf.Tensor:
+    """Returns a finite loss as it is and plus infinity for any other, which no step accepts."""
+    return tf.where(tf.math.is_finite(loss), loss, tf.constant(np.inf, loss.dtype))
+
+
 class _Trial(NamedTuple):
+    """One candidate; its loss is plus infinity where it was NaN or infinite of either sign."""
+
     position: tf.Tensor
     loss: tf.Tensor
     predicted_reduction: tf.Tensor
@@ -254,7 +272,7 @@ def _try(
     direction = saddle_free.saddle_free_direction(problem.ritz_values, gradient, damping)
     trial = problem.clip(position + problem.learning_rate * direction)
     predicted = saddle_free.predicted_reduction(problem.ritz_values, gradient, trial - position)
-    return _Trial(trial, problem.loss(trial), predicted, damping)
+    return _Trial(trial, finite_or_infinity(problem.loss(trial)), predicted, damping)
 
 
 def _choice(
@@ -268,6 +286,7 @@ def _choice(
     return Choice(
         position=tf.where(accepted, trial.position, position),
         loss=tf.where(accepted, trial.loss, loss),
+        trial_loss=trial.loss,
         predicted_reduction=trial.predicted_reduction,
         accepted=accepted,
         damping=damping,
@@ -278,5 +297,8 @@ def _choice(
 def _curvature_scale(problem: SubspaceLoss, gradient: tf.Tensor) -> tf.Tensor:
     """The largest |Ritz value|; where there is no curvature at all, small against the gradient."""
     epsilon = float(np.finfo(gradient.dtype.as_numpy_dtype).eps)
-    largest = tf.reduce_max(tf.abs(problem.ritz_values))
-    return tf.maximum(largest, epsilon**0.5 * tf.norm(gradient))
+    curvature = tf.reduce_max(tf.abs(problem.ritz_values))
+    # The norm in units of the largest coordinate: squares overflow long before the norm does.
+    largest = tf.reduce_max(tf.abs(gradient))
+    norm = largest * tf.norm(tf.math.divide_no_nan(gradient, largest))
+    return tf.maximum(curvature, epsilon**0.5 * norm)

@@ -42,6 +42,10 @@ class Objective:
         loss_fn: Callable without arguments that reads the variables of `space` and returns
             `(loss, outputs)` with a scalar real loss.
         space: The variables that are the function's argument.
+
+    Attributes:
+        seed_generators: States of the `keras.random.SeedGenerator`s that the loss draws from, in
+            the order of its first evaluation.
     """
 
     def __init__(
@@ -52,6 +56,18 @@ class Objective:
         self._read_before: frozenset[int] | None = None
         self._constants = second_derivatives.Constants()
         self._python_random: list[Any] = []
+        self._seed: tf.Tensor | None = None
+        self.seed_generators: list[keras.Variable] = []
+
+    def reseed(self, seed: tf.Tensor) -> None:
+        """Sets what the i-th seed generator holds at the start of each evaluation from now on.
+
+        Its own state still moves as it would without: by as much as the pass moves it.
+
+        Args:
+            seed: Shape (2,) integers, to which [i, 0] is added.
+        """
+        self._seed = seed
 
     def evaluate(
         self, parameters: Sequence[tf.Tensor], *, hold_constants: bool = False
@@ -70,13 +86,14 @@ class Objective:
         mapping = zip(self.space.variables, parameters, strict=True)
         self._constants.start(hold_constants)
         with (
-            _FrozenScope(mapping) as scope,
+            _FrozenScope(mapping, self._seed) as scope,
             second_derivatives.exact(self._constants),
             _repeat_python_random(self._python_random),
         ):
             loss, outputs = self._loss_fn()
         self._check_read(scope.read)
-        return Evaluation(_check_loss(loss), outputs, list(scope.updates.values()))
+        self.seed_generators = self.seed_generators or list(scope.generators)
+        return Evaluation(_check_loss(loss), outputs, scope.all_updates())
 
     def loss(self, vector: tf.Tensor) -> tf.Tensor:
         """Returns the loss at a point of shape (n,), in the dtype of the vector."""
@@ -124,15 +141,25 @@ _INDEPENDENT = (
 class _FrozenScope(keras.StatelessScope):
     """A stateless scope that records which variables were read and what was assigned."""
 
-    def __init__(self, mapping: Any) -> None:
+    def __init__(self, mapping: Any, seed: tf.Tensor | None) -> None:
         super().__init__(state_mapping=mapping, collect_losses=True)
         self._arguments = frozenset(self.state_mapping)
+        self._seed = seed
+        self._seeded: dict[int, tf.Tensor] = {}
         self.read: set[int] = set()
+        self.generators: list[keras.Variable] = []
         self.updates: dict[int, tuple[keras.Variable, tf.Tensor]] = {}
 
     def get_current_value(self, variable: keras.Variable) -> tf.Tensor | None:
         if id(variable) in self._arguments:
             self.read.add(id(variable))
+        elif _is_seed(variable) and all(variable is not known for known in self.generators):
+            self.generators.append(variable)
+            if self._seed is not None:
+                index = tf.constant([len(self.generators) - 1, 0], self._seed.dtype)
+                value = tf.cast(self._seed + index, variable.value.dtype)
+                self._seeded[id(variable)] = value
+                self.state_mapping[id(variable)] = value
         return super().get_current_value(variable)
 
     def add_update(self, update: tuple[keras.Variable, tf.Tensor]) -> None:
@@ -140,6 +167,21 @@ class _FrozenScope(keras.StatelessScope):
         variable, _ = update
         if id(variable) not in self._arguments:
             self.updates[id(variable)] = update
+
+    def all_updates(self) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """Returns pairs of a variable and its value after the pass."""
+        return [
+            (variable, value)
+            if key not in self._seeded
+            # Read outside the scope: what the generator held before the pass.
+            else (variable, variable.value + tf.cast(value - self._seeded[key], value.dtype))
+            for key, (variable, value) in self.updates.items()
+        ]
+
+
+def _is_seed(variable: keras.Variable) -> bool:
+    # The name that `keras.random.SeedGenerator` gives; nothing public tells its state apart.
+    return variable.name == "seed_generator_state" and tuple(variable.shape) == (2,)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,17 @@ from keras_sfn import saddle_free
 # quadratic model has no bound there, so the loss itself decides, in both directions.
 _ESCAPE_LENGTHS = (1.0, 0.1, 0.01, 0.001)
 
+# What became of a step; `StepResult.outcome` is an index into these.
+OUTCOMES = (
+    "accepted",
+    "no decrease",
+    "loss not finite",
+    "gradient not finite",
+    "product not finite",
+    "candidate not finite",
+)
+_ACCEPTED, _NO_DECREASE, _LOSS, _GRADIENT, _PRODUCT, _CANDIDATE = range(len(OUTCOMES))
+
 
 class Problem(NamedTuple):
     """The function to lower, frozen for one step, on flat vectors of shape (n,).
@@ -68,21 +79,37 @@ class StepResult(NamedTuple):
 
     Attributes:
         step: Shape (n,), what to add to the parameters; zero where the step was rejected.
-        accepted: Scalar boolean.
+        outcome: Scalar int32, index into `OUTCOMES`.
         loss: Scalar loss of the batch after the step.
-        predicted_reduction: Scalar, promised by the quadratic model for the last inner step.
-        damping: Scalar, used by the last inner step.
+        predicted_reduction: Scalar, promised by the quadratic model: of all accepted inner steps
+            together, or of the trial that was rejected.
+        damping: Scalar, of the last accepted inner step, or the last one tried.
         next_damping: Scalar, state for the next step.
-        ritz_values: Shape (k,), ascending.
+        ritz_values: Shape (k,), ascending; NaN where loss, gradient or a product was not finite.
     """
 
     step: tf.Tensor
-    accepted: tf.Tensor
+    outcome: tf.Tensor
     loss: tf.Tensor
     predicted_reduction: tf.Tensor
     damping: tf.Tensor
     next_damping: tf.Tensor
     ritz_values: tf.Tensor
+
+    @property
+    def accepted(self) -> tf.Tensor:
+        """Whether the step is taken."""
+        return tf.equal(self.outcome, _ACCEPTED)
+
+    @property
+    def finite(self) -> tf.Tensor:
+        """Whether all was finite: the step was accepted, or did not lower the loss."""
+        return self.outcome <= _NO_DECREASE
+
+
+def basis_rows(settings: Settings, size: int, use_previous_step: bool) -> int:
+    """Returns how many vectors of length `size` the basis of a step holds."""
+    return min(settings.krylov_dimension + use_previous_step, size)
 
 
 def saddle_free_step(
@@ -110,18 +137,18 @@ def saddle_free_step(
         learning_rate: Scalar factor on every direction.
         seed: Shape (2,) integers for random directions after a breakdown.
     """
-    usable = tf.math.is_finite(loss) & tf.reduce_all(tf.math.is_finite(gradient))
-    gradient = tf.where(usable, gradient, 0)
+    finite_loss = tf.math.is_finite(loss)
+    finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
+    gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
     subspace = lanczos_lib.lanczos(
         problem.matvec,
         gradient,
-        settings.krylov_dimension + (previous_step is not None),
+        basis_rows(settings, point.shape[0], previous_step is not None),
         settings.reorthogonalize,
         append=previous_step,
         seed=seed,
     )
     ritz = saddle_free.ritz_pairs(subspace.projected)
-    usable &= ritz.finite
 
     def reduce(vector: tf.Tensor) -> tf.Tensor:
         return tf.linalg.matvec(ritz.vectors, tf.linalg.matvec(subspace.basis, vector), True)
@@ -135,28 +162,35 @@ def saddle_free_step(
         clip=_clip(expand, settings.max_step_norm),
         learning_rate=learning_rate,
     )
+    reduced = reduce(gradient)
     choice = _inner_steps(
         restricted,
         settings,
         lambda position: reduce(problem.gradient(point + expand(position))),
         loss,
-        reduce(gradient),
+        reduced,
         damping,
     )
-    choice = _leave_saddle(restricted, settings.damping, loss, choice)
-    accepted = choice.accepted & usable
-    step = tf.where(accepted, expand(choice.position), 0)
+    choice = _leave_saddle(restricted, settings.damping, loss, reduced, choice)
+    step = expand(choice.position)
     # The loss may be finite where the step is not (a weight that the loss has saturated in).
-    accepted &= tf.reduce_all(tf.math.is_finite(step))
+    finite_step = tf.math.is_finite(choice.trial_loss) & tf.reduce_all(tf.math.is_finite(step))
+    outcome = tf.where(choice.accepted, _ACCEPTED, _NO_DECREASE)
+    # The first cause last: what comes after it is not finite either.
+    outcome = tf.where(finite_step, outcome, _CANDIDATE)
+    outcome = tf.where(ritz.finite, outcome, _PRODUCT)
+    outcome = tf.where(finite_gradient, outcome, _GRADIENT)
+    outcome = tf.where(finite_loss, outcome, _LOSS)
+    accepted, usable = tf.equal(outcome, _ACCEPTED), finite_loss & finite_gradient & ritz.finite
     return StepResult(
         step=tf.where(accepted, step, 0),
-        accepted=accepted,
+        outcome=outcome,
         loss=tf.where(accepted, choice.loss, loss),
         predicted_reduction=choice.predicted_reduction,
         damping=choice.damping,
-        # A batch that is not finite says little about the damping: raise it, but only a little.
-        next_damping=tf.where(usable, choice.next_damping, 2 * damping),
-        ritz_values=ritz.values,
+        # A batch that is not finite says nothing about the damping.
+        next_damping=tf.where(usable, choice.next_damping, damping),
+        ritz_values=tf.where(usable, ritz.values, tf.constant(np.nan, loss.dtype)),
     )
 
 
@@ -209,12 +243,19 @@ def _inner_steps(
         # that was wrong: the next step starts from what the accepted ones found.
         only_later = any_accepted & ~choice.accepted
         next_damping = tf.where(only_later, before.next_damping, choice.next_damping)
-        choice = choice._replace(next_damping=next_damping)
+        promised = tf.where(only_later, tf.zeros_like(loss), choice.predicted_reduction)
+        choice = choice._replace(
+            next_damping=next_damping,
+            predicted_reduction=before.predicted_reduction + promised,
+            damping=tf.where(only_later, before.damping, choice.damping),
+            trial_loss=tf.where(only_later, before.trial_loss, choice.trial_loss),
+        )
         return index, gradient, any_accepted | choice.accepted, choice
 
     nothing = damping_lib.Choice(
         position=origin,
         loss=loss,
+        trial_loss=loss,
         predicted_reduction=tf.zeros_like(loss),
         accepted=tf.constant(False),
         damping=damping,
@@ -229,6 +270,7 @@ def _leave_saddle(
     restricted: damping_lib.SubspaceLoss,
     policy: damping_lib.Damping,
     loss: tf.Tensor,
+    gradient: tf.Tensor,
     choice: damping_lib.Choice,
 ) -> damping_lib.Choice:
     """Replaces a step that gets nowhere by one along the most negative Ritz vector."""
@@ -245,11 +287,14 @@ def _leave_saddle(
         # Ritz values ascend: the first coordinate is the most negative direction.
         axis = tf.one_hot(0, size, dtype=loss.dtype)
         position = restricted.clip(restricted.learning_rate * lengths[index] * axis)
-        trial_loss = restricted.loss(position)
+        trial_loss = damping_lib.finite_or_infinity(restricted.loss(position))
         better = trial_loss < best.loss
+        predicted = saddle_free.predicted_reduction(restricted.ritz_values, gradient, position)
         return index + 1, best._replace(
             position=tf.where(better, position, best.position),
             loss=tf.where(better, trial_loss, best.loss),
+            trial_loss=tf.where(better, trial_loss, best.trial_loss),
+            predicted_reduction=tf.where(better, predicted, best.predicted_reduction),
             accepted=best.accepted | better,
         )
 

@@ -9,22 +9,26 @@ call `super().train_step` come through here too.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_sfn import model_loss
-from keras_sfn import optimizers as optimizers_lib
+from keras_sfn import base_optimizer, failures, model_loss
 
 _MARK = "_keras_sfn_original"
 
 
 def install() -> None:
-    """Wraps `keras.Model.train_step`, once a process."""
+    """Wraps `train_step` and `make_train_function` of `keras.Model`, once a process."""
+    if not hasattr(keras.Model.train_step, _MARK):
+        _wrap_train_step()
+        _wrap_make_train_function()
+
+
+def _wrap_train_step() -> None:
     original = keras.Model.train_step
-    if hasattr(original, _MARK):
-        return
 
     @functools.wraps(original)
     def train_step(self: keras.Model, data: Any) -> dict[str, Any]:
@@ -36,9 +40,40 @@ def install() -> None:
     keras.Model.train_step = train_step
 
 
+def _wrap_make_train_function() -> None:
+    original = keras.Model.make_train_function
+
+    @functools.wraps(original)
+    def make_train_function(self: keras.Model, force: bool = False) -> Any:
+        original(self, force)
+        if _uses_ours(self.optimizer) and not hasattr(self.train_function, _MARK):
+            self.train_function = _watch(self.train_function, self.optimizer)
+        return self.train_function
+
+    keras.Model.make_train_function = make_train_function
+
+
+def _watch(
+    train_function: Callable[[Any], Any], optimizer: base_optimizer.NewtonOptimizer
+) -> Callable[[Any], Any]:
+    """Looks at the optimizer's failures after each call, which may be of several steps.
+
+    Outside the compiled function, because XLA leaves out assertions and cannot warn.
+    """
+
+    def watched(iterator: Any) -> Any:
+        with failures.watched():
+            logs = train_function(iterator)
+        optimizer.raise_if_failing()
+        return logs
+
+    setattr(watched, _MARK, train_function)
+    return watched
+
+
 def _uses_ours(optimizer: Any) -> bool:
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and isinstance(
-        optimizer.inner_optimizer, optimizers_lib.SaddleFreeNewton
+        optimizer.inner_optimizer, base_optimizer.NewtonOptimizer
     ):
         raise ValueError(
             "`keras_sfn` optimizers cannot be wrapped in a `LossScaleOptimizer`: it would scale "
@@ -46,7 +81,7 @@ def _uses_ours(optimizer: Any) -> bool:
             "a LossScaleOptimizer, as `compile` does under the dtype policy mixed_float16. Use "
             "the policy `mixed_bfloat16` or `float32`."
         )
-    return isinstance(optimizer, optimizers_lib.SaddleFreeNewton)
+    return isinstance(optimizer, base_optimizer.NewtonOptimizer)
 
 
 def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:

@@ -54,6 +54,19 @@ def positive(name: str, value: Any, *, optional: bool = False) -> None:
         )
 
 
+def within(name: str, value: Any, least: float, most: float, *, optional: bool = False) -> None:
+    """Raises unless `value` is a finite number in [least, most] (or None where `optional`)."""
+    if optional and value is None:
+        return
+    if not _is_number(value) or not least <= value <= most or math.isinf(value):
+        rule = f"in [{least}, {most}]" if most < math.inf else f">= {least}"
+        alternative = " or None" if optional else ""
+        raise ValueError(
+            f"`{name}` must be a finite number {rule}{alternative}. "
+            f"Received: {name}={value!r}. Use for example {name}={least}."
+        )
+
+
 def boolean(name: str, value: Any) -> None:
     """Raises unless `value` is True or False."""
     if not isinstance(value, bool):

@@ -49,7 +49,7 @@ def test_fixed_damping_accepts_a_rising_loss():
         damping_lib.AdaptiveDamping(),
     ],
 )
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_no_policy_accepts_a_loss_that_is_not_finite(policy, bad):
     choice = choose(policy, lambda z: tf.constant(bad, "float64"))
     assert not bool(choice.accepted)
@@ -182,3 +182,30 @@ def test_adaptive_raises_the_damping_of_the_next_step_after_a_rejection():
 def test_reduction_ratio(actual, predicted, expected):
     ratio = damping_lib.reduction_ratio(tf.constant(actual), tf.constant(predicted))
     assert float(ratio) == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_adaptive_damping_stays_where_it_acts_however_many_steps_are_rejected(dtype):
+    policy, epsilon = damping_lib.AdaptiveDamping(), np.finfo(dtype).eps
+    ritz_values, gradient, origin = (tf.cast(t, dtype) for t in (RITZ_VALUES, GRADIENT, ORIGIN))
+    start, damping = tf.cast(START, dtype), tf.cast(UNSET, dtype)
+    flat = damping_lib.SubspaceLoss(ritz_values, lambda z: start, lambda z: z, tf.ones((), dtype))
+    for _ in range(40):
+        damping = policy.choose(flat, origin, start, gradient, damping).next_damping
+    np.testing.assert_allclose(damping, 4 / epsilon)
+    # The state of another loss, of much larger curvature, is brought into its range too.
+    steep = flat._replace(ritz_values=ritz_values * 1e20, loss=lambda z: start - 1)
+    choice = policy.choose(steep, origin, start, gradient, tf.cast(1e-8, dtype))
+    np.testing.assert_allclose(choice.damping, 4e20 * epsilon)
+
+
+def test_a_gradient_whose_squares_overflow_has_a_finite_scale():
+    flat = damping_lib.SubspaceLoss(
+        tf.zeros(3), lambda z: tf.constant(1.0), lambda z: z, tf.constant(1.0)
+    )
+    gradient = tf.constant([1e25, -1e25, 0.0])
+    choice = damping_lib.AdaptiveDamping().choose(
+        flat, tf.zeros(3), tf.constant(2.0), gradient, tf.constant(-1.0)
+    )
+    expected = 1e-3 * np.finfo("float32").eps ** 0.5 * 2**0.5 * 1e25
+    np.testing.assert_allclose(choice.damping, expected, rtol=1e-5)

@@ -151,3 +151,30 @@ def test_what_stop_gradient_stops_is_constant_once_held():
     np.testing.assert_array_equal(gradient, [3])
     assert float(objective.loss(beside)) == 12
     np.testing.assert_array_equal(objective.gradient(beside), [3])
+
+
+def test_a_new_seed_rules_the_generators_whose_states_move_as_without():
+    generators = [keras.random.SeedGenerator(seed) for seed in (5, 6)]
+    x = keras.Variable([1.0, 2.0])
+
+    def loss_fn():
+        # The second generator twice, and first.
+        drawn = [keras.random.normal((2,), seed=generators[i]) for i in (1, 0, 1)]
+        return tf.reduce_sum(x.value * sum(drawn)), tf.stack(drawn)
+
+    objective = objective_lib.Objective(loss_fn, vectors.ParameterSpace([x]))
+    before = objective.evaluate([x.value])
+    assert objective.seed_generators == [generators[1].state, generators[0].state]
+    np.testing.assert_allclose(before.outputs, _stateless([(6, 0), (5, 0), (6, 1)]))
+    objective.reseed(tf.constant([100, 2048], "int64"))
+    for _ in range(2):
+        after = objective.evaluate([x.value])
+        np.testing.assert_allclose(
+            after.outputs, _stateless([(100, 2048), (101, 2048), (100, 2049)])
+        )
+        moved = {id(v): value.numpy().tolist() for v, value in after.updates}
+        assert moved == {id(generators[0].state): [5, 1], id(generators[1].state): [6, 2]}
+
+
+def _stateless(seeds):
+    return tf.stack([tf.random.stateless_normal((2,), seed) for seed in seeds])

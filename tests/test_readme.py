@@ -7,14 +7,33 @@ import re
 import pytest
 
 import keras_sfn
+from keras_sfn import callbacks
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", README + TRAINING, re.DOTALL)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
 def test_programs_run(program):
     exec(compile(program, "README.md", "exec"), {"__name__": "__readme__"})
+
+
+def test_links_lead_somewhere():
+    for page, text in ((ROOT / "README.md", README), (ROOT / "docs" / "training.md", TRAINING)):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (page.parent / link).exists(), link
+
+
+def test_figures_are_those_of_the_logger():
+    table = TRAINING[TRAINING.index("## Reading the figures") :].split("\n## ")[0]
+    shown = [
+        name
+        for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+        for name in row.split(", ")
+    ]
+    assert [name.strip("`") for name in shown] == list(callbacks.FIGURES)
 
 
 def test_there_are_programs_and_two_commands_of_set_up():

@@ -78,3 +78,21 @@ def test_keras_options_that_would_change_steps(name):
 def test_unknown_option():
     with pytest.raises(ValueError, match=r"`momentum` is not an argument.*momentum=0.9"):
         validation.refuse_keras_options({"momentum": 0.9})
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 1])
+def test_within_takes_the_ends(value):
+    validation.within("momentum", value, 0, 1)
+    validation.within("momentum", None, 0, 1, optional=True)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf, None, True, "1"])
+def test_within_refuses_the_rest(value):
+    with pytest.raises(ValueError, match=r"`momentum` must be a finite number in \[0, 1\]\. Rec"):
+        validation.within("momentum", value, 0, 1)
+
+
+def test_within_without_an_upper_end():
+    validation.within("decay", 1e30, 0, math.inf)
+    with pytest.raises(ValueError, match=r"`decay` must be a finite number >= 0 or None"):
+        validation.within("decay", math.inf, 0, math.inf, optional=True)

@@ -1,0 +1,347 @@
+"""What every optimizer of this package shares: state, one step on a loss, Keras's bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from keras_sfn import damping as damping_lib
+from keras_sfn import devices, differentiability, failures, graphs, hessian, memory, vectors
+from keras_sfn import last_step as last_step_lib
+from keras_sfn import objective as objective_lib
+from keras_sfn import step as step_lib
+
+LossFunction = Callable[[], tuple[tf.Tensor, Any]]
+
+_UNSET_SEED = -1
+
+# Seeds of one generator in one step, of which a pass draws one for each use of the generator.
+_SEEDS_A_STEP = 1024
+
+
+class NewtonOptimizer(keras.optimizers.Optimizer):
+    """Abstract: takes steps on a loss function; a subclass holds the hyper-parameters.
+
+    All that the next step depends on is in optimizer variables, so that a restored optimizer goes
+    on as if it had never stopped.
+    """
+
+    curvature_batch_size: int | None
+    use_previous_step: bool
+    hvp_mode: str
+    jit_compile: bool | str
+    max_consecutive_rejections: int | None
+    seed: int
+    _settings: step_lib.Settings
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the state: previous step, damping and the counts of rejected steps."""
+        if self.built:
+            return
+        variables = list(variables)
+        space = vectors.ParameterSpace(variables)
+        super().build(variables)
+        if self.use_previous_step:
+            self._previous_step = self.add_optimizer_variables(variables, "previous_step")
+        self._damping_state = self.add_variable(
+            shape=(),
+            initializer=keras.initializers.Constant(damping_lib.UNSET),
+            dtype=space.dtype,
+            aggregation="only_first_replica",
+            name="damping",
+        )
+        self._rejected_steps = self.add_variable(
+            shape=(), dtype="int", aggregation="only_first_replica", name="rejected_steps"
+        )
+        self._failures = self.add_variable(
+            shape=(failures.COUNTS,),
+            dtype="int",
+            aggregation="only_first_replica",
+            name="failures",
+        )
+        self._dropout_seed = self.add_variable(
+            shape=(),
+            initializer=keras.initializers.Constant(_UNSET_SEED),
+            dtype="int64",
+            aggregation="only_first_replica",
+            name="dropout_seed",
+        )
+        rows = step_lib.basis_rows(self._settings, space.size, self.use_previous_step)
+        self._report = last_step_lib.Report(rows, space.dtype)
+        self._warned = False
+
+    @property
+    def rejected_steps(self) -> keras.Variable:
+        """Scalar integer variable: how many steps so far left the parameters as they were."""
+        if not self.built:
+            raise ValueError(
+                "`rejected_steps` exists once the optimizer is built. Train a step first, or call "
+                "`optimizer.build(model.trainable_variables)`."
+            )
+        return self._rejected_steps
+
+    @property
+    def last_step(self) -> last_step_lib.LastStep:
+        """Figures of the last step, as Python numbers: see `keras_sfn.LastStep`.
+
+        Raises:
+            ValueError: No step was taken yet, or this is the trace of a `tf.function`.
+        """
+        if not self.built:
+            raise ValueError(last_step_lib.NO_STEP)
+        return self._report.read(self._rejected_steps)
+
+    def raise_if_failing(self) -> None:
+        """Warns of the first step that was not finite, and raises after too many in a row.
+
+        `fit` and eager code call this by themselves.
+
+        Raises:
+            FloatingPointError: `max_consecutive_rejections` steps in a row were not finite.
+        """
+        if self.built:
+            counts = self._failures.numpy()
+            self._warned = failures.report(counts, self.max_consecutive_rejections, self._warned)
+
+    def minimize(
+        self, loss_fn: Callable[[], tf.Tensor], variables: Sequence[keras.Variable]
+    ) -> tf.Tensor:
+        """Takes one step on `loss_fn`, in eager code or inside a `tf.function`.
+
+        The loss is evaluated many times; randomness and state (dropout seeds, moving statistics)
+        are frozen meanwhile and move once. Inside a `tf.function` the step is compiled with it,
+        which is many times faster than eager code.
+
+        Args:
+            loss_fn: Callable without arguments that returns a scalar loss and reads `variables`.
+            variables: The `keras.Variable` objects to train, the same at every call.
+
+        Returns:
+            The scalar loss before the step.
+
+        Raises:
+            ValueError: The loss is no real scalar or does not depend on `variables`, or
+                `curvature_batch_size` is set (only `fit` knows the rows of a batch).
+            TypeError: A variable is not a `keras.Variable`, or is complex or integer.
+            MemoryError: The Krylov basis cannot fit into memory.
+            FloatingPointError: `max_consecutive_rejections` steps in a row were rejected because
+                something was not finite. From inside a `tf.function` this comes as
+                `tf.errors.InvalidArgumentError`, and not at all if XLA compiles that function.
+        """
+        if self.curvature_batch_size is not None:
+            raise ValueError(
+                "`curvature_batch_size` needs `model.fit`, which knows the rows of a batch. "
+                f"Received: curvature_batch_size={self.curvature_batch_size} in `minimize`. "
+                "Leave it at None in a hand-written loop."
+            )
+        # A `tf.function` would keep the values of its first trace: use what it was made from.
+        loss_fn = getattr(loss_fn, "python_function", loss_fn)
+        # Python control flow on tensors in `loss_fn` is converted where the caller's is.
+        loss_fn = tf.__internal__.autograph.tf_convert(
+            loss_fn, tf.__internal__.autograph.control_status_ctx()
+        )
+        loss, _ = self.step(lambda: (loss_fn(), None), variables)
+        return loss
+
+    @tf.autograph.experimental.do_not_convert
+    def step(
+        self,
+        loss_fn: LossFunction,
+        variables: Sequence[keras.Variable],
+        *,
+        curvature_loss_fn: LossFunction | None = None,
+        can_compile: bool = True,
+    ) -> tuple[tf.Tensor, Any]:
+        """Takes one step; what `minimize` and the train step of a model share.
+
+        Args:
+            loss_fn: Returns `(loss, outputs)`.
+            variables: The variables to train.
+            curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
+            can_compile: Whether `jit_compile="auto"` may choose XLA.
+
+        Returns:
+            The scalar loss before the step, and the outputs of the pass at that point.
+        """
+        devices.refuse_replicas()
+        space = vectors.ParameterSpace(variables)
+        rows = step_lib.basis_rows(self._settings, space.size, self.use_previous_step)
+        memory.refuse_basis_too_large(space, rows)
+        if not self.built:
+            with keras.name_scope(self.name):
+                self.build(space.variables)
+        self._refuse_unknown(space.variables)
+        objective = objective_lib.Objective(loss_fn, space)
+        curvature = objective
+        if curvature_loss_fn is not None:
+            curvature = objective_lib.Objective(curvature_loss_fn, space)
+        updated: list[keras.Variable] = []
+        eager = tf.executing_eagerly()
+        ops = _try_out(objective) if eager else differentiability.examine(objective)
+        mode = hessian.resolve_mode(self.hvp_mode, ops)
+        self._seed_dropout(objective, curvature)
+
+        def compute() -> tuple[
+            objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor
+        ]:
+            evaluation, result, report = self._compute_step(objective, curvature, mode)
+            updated[:] = [variable for variable, _ in evaluation.updates]
+            values = [value for _, value in evaluation.updates]
+            return evaluation._replace(updates=[]), values, result, report
+
+        if not eager:
+            jit = devices.jit_compile(self.jit_compile, ops, can_compile)
+            compute = tf.function(compute, autograph=False, jit_compile=jit)
+        evaluation, values, result, report = compute()
+        _carry_out(updated, values, result.finite)
+        self._apply_step(space, result)
+        self._report.write(report)
+        if eager:
+            self.raise_if_failing()
+        elif not failures.is_watched():
+            failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
+        return evaluation.loss, evaluation.outputs
+
+    def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
+        # Keras's own check fails to write its message inside a graph, up to Keras 3.12.
+        for variable in variables:
+            try:
+                self._get_variable_index(variable)
+            except KeyError:
+                raise ValueError(
+                    f"Unknown variable: {variable.path}. An optimizer trains the variables that it "
+                    "was built with and no others. Received one that it was not built with. Make a "
+                    "new optimizer for another model, or for layers that thaw."
+                ) from None
+
+    def _seed_dropout(self, *objectives: objective_lib.Objective) -> None:
+        """Lets dropout depend on optimizer variables alone.
+
+        Keras saves no seed generators: with another optimizer, a model that is loaded draws other
+        masks than it would have. Here the seed of the first generator is remembered, so that
+        `keras.utils.set_random_seed` and the `seed` of a layer have the effect they should, and
+        every step draws from this seed and the number of the step.
+        """
+        generators = objectives[0].seed_generators
+        if not generators:
+            return
+        dtype = self._dropout_seed.value.dtype
+        seed = tf.convert_to_tensor(self._dropout_seed)
+        seed = tf.where(seed < 0, tf.cast(generators[0].value[0], dtype), seed)
+        self._dropout_seed.assign(seed)
+        count = _SEEDS_A_STEP * tf.cast(self._iterations.value, dtype)
+        for objective in objectives:
+            objective.reseed(tf.stack([seed, count]))
+
+    def _compute_step(
+        self, objective: objective_lib.Objective, curvature: objective_lib.Objective, mode: str
+    ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
+        space = objective.space
+        point = space.flatten(space.values())
+        evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
+        previous = None
+        if self.use_previous_step:
+            previous = space.flatten(
+                [self._previous_step[self._get_variable_index(v)] for v in space.variables]
+            )
+        problem = step_lib.Problem(
+            loss=objective.loss,
+            gradient=objective.gradient,
+            matvec=hessian.hessian_vector_product(curvature, point, mode),
+        )
+        result = step_lib.saddle_free_step(
+            problem,
+            self._settings,
+            point,
+            evaluation.loss,
+            gradient,
+            previous_step=previous,
+            damping=tf.convert_to_tensor(self._damping_state),
+            learning_rate=keras.ops.convert_to_tensor(self.learning_rate, space.dtype),
+            seed=tf.stack([self.seed, tf.cast(self._iterations.value, tf.int32)]),
+        )
+        report = last_step_lib.pack(result, evaluation.loss, gradient, self._report.rows)
+        return evaluation, result, report
+
+    def _apply_step(self, space: vectors.ParameterSpace, result: step_lib.StepResult) -> None:
+        steps = space.unflatten(result.step)
+        self._damping_state.assign(result.next_damping)
+        self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
+        self._failures.assign(failures.count(self._failures.value, result))
+        if self.use_previous_step:
+            for variable, step in zip(space.variables, steps, strict=True):
+                previous = self._previous_step[self._get_variable_index(variable)]
+                previous.assign(tf.where(result.accepted, step, previous.value))
+        if self.weight_decay is not None:
+            steps = [
+                step - tf.where(result.accepted, self._decay(variable), 0)
+                for step, variable in zip(steps, space.variables, strict=True)
+            ]
+        # Keras's own bookkeeping: constraints, moving averages, the iteration counter. It hands
+        # each step to `update_step`.
+        super().apply(steps, space.variables)
+
+    def _decay(self, variable: keras.Variable) -> tf.Tensor:
+        if not self._use_weight_decay(variable):
+            return tf.zeros_like(variable.value)
+        rate = keras.ops.convert_to_tensor(self.learning_rate, variable.dtype)
+        return self.weight_decay * rate * variable.value
+
+    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
+        """Does nothing: the decay is part of the step, so that a rejected step has none."""
+
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Adds the finished step, which arrives in the place of a gradient."""
+        self.assign_add(variable, gradient)
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> NoReturn:
+        """Refuses: a second-order step cannot be computed from gradients alone."""
+        raise ValueError(
+            "`apply` and `apply_gradients` cannot be used with `keras_sfn` optimizers: the step "
+            "needs Hessian-vector products of the loss, not only its gradient. In a hand-written "
+            "loop or a custom `train_step`, call `optimizer.minimize(loss_fn, variables)` with a "
+            "`loss_fn()` that returns the scalar loss."
+        )
+
+
+# What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
+_ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
+
+
+def _try_out(objective: objective_lib.Objective) -> frozenset[str]:
+    """In eager code the loss is also evaluated twice: a graph would not show Python's state."""
+    point = objective.space.flatten(objective.space.values())
+    first, second = float(objective.loss(point)), float(objective.loss(point))
+    # Parallel sums on a GPU may differ by rounding; random numbers and other batches by far more.
+    if abs(first - second) > 1e-4 * max(abs(first), abs(second)):
+        found = f"Two evaluations at the same point gave {first} and {second}"
+        raise ValueError(graphs.UNREPEATABLE.format(found=found))
+    try:
+        differentiability.examine(objective)
+    except _ONLY_EAGER as error:
+        logging.log_first_n(
+            logging.WARNING,
+            "The loss cannot be traced into a graph (%s), so that it is not known whether all of "
+            "its ops have right second derivatives. `keras_sfn.check_curvature` can tell where "
+            "the branch of Python code is taken out.",
+            1,
+            error,
+        )
+    return frozenset()
+
+
+def _carry_out(variables: list[keras.Variable], values: list[tf.Tensor], finite: tf.Tensor) -> None:
+    """Assigns what the pass at the old parameters would have assigned."""
+    for variable, value in zip(variables, values, strict=True):
+        if value.dtype.is_floating:
+            # Statistics that are not finite would spoil the model for good. They can overflow (a
+            # variance) where the loss does not.
+            keep = finite & tf.reduce_all(tf.math.is_finite(value))
+            value = tf.where(keep, value, tf.cast(variable.value, value.dtype))
+        variable.assign(value)
