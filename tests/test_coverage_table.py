@@ -40,6 +40,6 @@ def test_a_case_that_is_wrong_is_not_written():
 def test_rows():
     right = coverage_table.row("`Dense`", cases.Outcome("right", 2e-12, ""), "float32", "a note")
     assert right == "| `Dense` | right | 2e-12 | a note; float32 |"
-    reason = "The loss has no right second derivative through X. Instead, use Y."
+    reason = "The loss has no right second derivative through X, in `net/layer`. Instead, Y."
     refused = coverage_table.row("`CTC`", cases.Outcome("refused", 0.0, reason), "float64")
     assert refused == "| `CTC` | refused | | has no right second derivative through X |"
