@@ -33,12 +33,13 @@ SCRIPTS = ("examples", ".ci")
 DOCUMENTS = ("*.md", "*.toml", "*.txt", "MODULE.bazel", "docs/*.md")
 # Under pytest's main the file under test is an argument; it is no module of its own.
 TEST_MAIN = pathlib.PurePosixPath("tests/run_pytest.py")
-# What scripts open, which no import tells.
+# What files open besides, which neither imports nor strings tell.
 READS = {
     pathlib.PurePosixPath(".ci/build_file.py"): ["BUILD", ":sources"],
     pathlib.PurePosixPath(".ci/project.py"): ["pyproject.toml"],
     pathlib.PurePosixPath(".ci/readme.py"): ["README.md"],
     pathlib.PurePosixPath(".ci/release.py"): ["CHANGELOG.md"],
+    pathlib.PurePosixPath("tests/test_docs.py"): [":sources"],
 }
 
 HEADER = '''"""keras_sfn: one library a module, one test a test file, one binary an example.
@@ -158,6 +159,7 @@ class Project:
         def named(other: pathlib.PurePosixPath) -> bool:
             return not strings.isdisjoint({other.name, str(other)})
 
+        documents = [str(document) for document in self.documents if named(document)]
         run = {":" + target_name(p) for p in self.files if named(p) and p.parts[0] in SCRIPTS}
         # pytest itself runs the file, and reads conftest.py beside it.
         shared = {":conftest", self._label("pytest", path)}
@@ -168,7 +170,7 @@ class Project:
                 "size": '"large"' if "slow" in marks(tree) else '"medium"',
                 "srcs": [str(TEST_MAIN), str(path)],
                 "args": [f"$(location {path})"],
-                "data": [str(document) for document in self.documents if named(document)],
+                "data": documents + READS.get(path, []),
                 "main": f'"{TEST_MAIN}"',
                 "deps": sort_labels({*deps, *run, *shared}),
             },
