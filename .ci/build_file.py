@@ -33,6 +33,8 @@ SCRIPTS = ("examples", ".ci")
 DOCUMENTS = ("*.md", "*.toml", "*.txt", "MODULE.bazel", "docs/*.md")
 # Under pytest's main the file under test is an argument; it is no module of its own.
 TEST_MAIN = pathlib.PurePosixPath("tests/run_pytest.py")
+# Python 3.10 does not know `tomllib`; what is written must be the same with every version.
+STANDARD = sys.stdlib_module_names | {"tomllib"}
 # What files open besides, which neither imports nor strings tell.
 READS = {
     pathlib.PurePosixPath(".ci/build_file.py"): ["BUILD", ":sources"],
@@ -184,7 +186,7 @@ class Project:
                 labels |= self._package_labels(path, rest, names)
             elif local := self._local(path, top):
                 labels.add(":" + target_name(local))
-            elif top not in sys.stdlib_module_names:
+            elif top not in STANDARD:
                 labels.add(self._label(top, path))
         return sort_labels(labels - {":" + target_name(path)})
 
