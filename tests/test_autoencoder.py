@@ -80,6 +80,7 @@ def test_a_prepared_image_set_of_tfds(data_dir, tmp_path, channels):
     assert (tmp_path / "reconstructions.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -10,6 +10,8 @@ import coverage_cases as cases
 import keras
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def assert_as_expected(outcome, refused):
     if refused:

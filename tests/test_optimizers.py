@@ -346,6 +346,7 @@ def test_dropout_in_a_hand_written_loop_is_frozen_and_moves_once():
     assert int(optimizer.rejected_steps) == 0
 
 
+@pytest.mark.slow
 def test_xla_and_graph_agree(make_classifier, digits):
     x, y = (data[:256] for data in digits)
     weights = []

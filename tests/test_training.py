@@ -162,6 +162,7 @@ def test_data_sets_validation_and_callbacks():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"run_eagerly": True}, {"steps_per_execution": 2}, {"jit_compile": True}]
 )
@@ -286,6 +287,7 @@ def test_no_trace_after_the_first_batch_of_a_shape():
     assert len(traces) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", ["search", "adaptive", 0.1])
 def test_a_batch_of_nan_changes_nothing_and_training_goes_on(damping):
     model, (x, y) = sequential(), data()
@@ -316,6 +318,7 @@ def test_the_hessian_is_that_of_the_first_rows():
     np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_curvature_batch_larger_than_the_batch_is_the_batch():
     x, y = data()
     kernels = []
@@ -411,6 +414,7 @@ def test_bfloat16_trains():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_float64_trains_to_more_digits_than_float32_has():
     model, (x, _) = sequential(), data()

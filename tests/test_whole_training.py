@@ -23,6 +23,7 @@ def test_digits_in_twelve_steps(make_classifier, digits):
     assert (np.diff(ours) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", ["search", "adaptive", 1e-2])
 def test_two_layers_leave_the_saddle_at_zero(damping):
     """At zero weights the gradient of a two-layer linear net vanishes and H is indefinite."""

@@ -1,0 +1,294 @@
+"""Writes BUILD from the imports of the sources, or says where it differs from them.
+
+    python .ci/build_file.py            writes BUILD
+    python .ci/build_file.py --check    writes nothing; shows the difference and fails
+
+One `py_library` a module, one `py_binary` an example that is run, one `py_test` a test file. The
+dependencies are what a file imports, and besides, of a test, the scripts and documents whose file
+names stand in its strings (they are opened or run, not imported).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator
+
+import project
+
+PACKAGE = "keras_sfn"
+SOURCES = {
+    PACKAGE: f"{PACKAGE}/**/*.py",
+    "examples": "examples/**/*.py",
+    ".ci": ".ci/*.py",
+    "tests": "tests/**/*.py",
+}
+# What a test may run.
+SCRIPTS = ("examples", ".ci")
+# What a test may open. Code is not listed: it is a dependency.
+DOCUMENTS = ("*.md", "*.toml", ".ci/*.txt", "MODULE.bazel", "docs/*.md")
+# Under pytest's main the file under test is an argument; it is no module of its own.
+TEST_MAIN = pathlib.PurePosixPath("tests/run_pytest.py")
+# Python 3.10 does not know `tomllib`; what is written must be the same with every version.
+STANDARD = sys.stdlib_module_names | {"tomllib"}
+# What files open besides, which neither imports nor strings tell.
+READS = {
+    pathlib.PurePosixPath(".ci/build_file.py"): ["BUILD", ":sources"],
+    pathlib.PurePosixPath(".ci/project.py"): ["pyproject.toml"],
+    pathlib.PurePosixPath(".ci/readme.py"): ["README.md"],
+    pathlib.PurePosixPath(".ci/release.py"): ["CHANGELOG.md"],
+    pathlib.PurePosixPath("tests/test_docs.py"): [":sources"],
+}
+
+HEADER = '''"""keras_sfn: one library a module, one test a test file, one binary an example.
+
+Written by `python .ci/build_file.py` from the imports, so this file documents the architecture. A
+module's library holds that module alone; `:keras_sfn` is the whole package.
+"""
+
+load("@rules_python//python:defs.bzl", "py_binary", "py_library", "py_test")
+
+package(default_visibility = ["//visibility:public"])
+
+licenses(["notice"])
+
+exports_files(["LICENSE"])
+
+filegroup(
+    name = "sources",
+    srcs = glob([
+        ".ci/*.py",
+        "examples/**/*.py",
+        "keras_sfn/**/*.py",
+        "tests/**/*.py",
+    ]),
+)
+'''
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One rule of BUILD: its kind, and its attributes as Starlark expressions in their order."""
+
+    kind: str
+    name: str
+    attributes: dict[str, str | list[str]]
+
+    def render(self) -> str:
+        """Returns the rule as buildifier writes it."""
+        lines = [f"{self.kind}(", f'    name = "{self.name}",']
+        for key, value in self.attributes.items():
+            if isinstance(value, str):
+                lines.append(f"    {key} = {value},")
+            elif len(value) == 1:
+                lines.append(f'    {key} = ["{value[0]}"],')
+            elif value:
+                lines += [f"    {key} = [", *(f'        "{item}",' for item in value), "    ],"]
+        return "\n".join([*lines, ")\n"])
+
+
+class Project:
+    """The sources below a root, and what they depend on."""
+
+    def __init__(self, root: pathlib.Path):
+        """Reads the list of files; `root` holds pyproject.toml."""
+        self.root = root
+        self.files = sorted(
+            pathlib.PurePosixPath(path.relative_to(root).as_posix())
+            for pattern in SOURCES.values()
+            for path in root.glob(pattern)
+        )
+        self.documents = sorted(
+            pathlib.PurePosixPath(path.relative_to(root).as_posix())
+            for pattern in DOCUMENTS
+            for path in root.glob(pattern)
+        )
+        self.distributions = project.distributions(root)
+
+    def targets(self) -> Iterator[Target]:
+        """Yields the rules in the order of BUILD."""
+        names: dict[str, pathlib.PurePosixPath] = {}
+        for directory in SOURCES:
+            # The package's own library stands first, as `__init__` sorts before the modules.
+            for path in self.files:
+                if path.parts[0] != directory or path == TEST_MAIN:
+                    continue
+                name = target_name(path)
+                if name in names:
+                    raise ValueError(
+                        f"Two files of one name make two targets `{name}` of BUILD. Received: "
+                        f"{names[name]} and {path}. Rename one."
+                    )
+                names[name] = path
+                yield self._target(path, name)
+
+    def _target(self, path: pathlib.PurePosixPath, name: str) -> Target:
+        tree = ast.parse((self.root / path).read_text(), str(path))
+        deps = self._imports(path, tree)
+        if is_test(path):
+            return self._test(path, name, tree, deps)
+        attributes: dict[str, str | list[str]] = {"srcs": [str(path)]}
+        kind = "py_library"
+        if path.parts[0] == PACKAGE:
+            if path.name == "__init__.py":
+                attributes["data"] = [f"{PACKAGE}/py.typed"]
+            # Where the project stands in a folder of a larger workspace, this makes it importable.
+            attributes["imports"] = ["."]
+        elif path.parts[0] == "tests":
+            # pyproject.toml configures pytest: markers, warnings that are errors.
+            attributes = {"testonly": "True", "srcs": [str(path)], "data": ["pyproject.toml"]}
+        elif path.parts[0] == "examples" and runs(tree):
+            kind = "py_binary"
+        else:
+            if path in READS:
+                attributes["data"] = READS[path]
+            attributes["imports"] = [str(path.parent)]
+        return Target(kind, name, attributes | {"deps": deps})
+
+    def _test(
+        self, path: pathlib.PurePosixPath, name: str, tree: ast.Module, deps: list[str]
+    ) -> Target:
+        strings = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+
+        def named(other: pathlib.PurePosixPath) -> bool:
+            return not strings.isdisjoint({other.name, str(other)})
+
+        documents = [str(document) for document in self.documents if named(document)]
+        run = {":" + target_name(p) for p in self.files if named(p) and p.parts[0] in SCRIPTS}
+        # pytest itself runs the file, and reads conftest.py beside it.
+        shared = {":conftest", self._label("pytest", path)}
+        return Target(
+            "py_test",
+            name,
+            {
+                "size": '"large"' if "slow" in marks(tree) else '"medium"',
+                "srcs": [str(TEST_MAIN), str(path)],
+                "args": [f"$(location {path})"],
+                "data": documents + READS.get(path, []),
+                "main": f'"{TEST_MAIN}"',
+                "deps": sort_labels({*deps, *run, *shared}),
+            },
+        )
+
+    def _imports(self, path: pathlib.PurePosixPath, tree: ast.Module) -> list[str]:
+        labels = set()
+        for module, names in imported(tree):
+            top, *rest = module.split(".")
+            if top == PACKAGE:
+                labels |= self._package_labels(path, rest, names)
+            elif local := self._local(path, top):
+                labels.add(":" + target_name(local))
+            elif top not in STANDARD:
+                labels.add(self._label(top, path))
+        return sort_labels(labels - {":" + target_name(path)})
+
+    def _package_labels(
+        self, path: pathlib.PurePosixPath, rest: list[str], names: list[str]
+    ) -> set[str]:
+        modules = {PACKAGE}
+        for name in rest[:1] or names:
+            # A name that is no module comes from `__init__`.
+            is_module = pathlib.PurePosixPath(PACKAGE, f"{name}.py") in self.files
+            modules.add(name if is_module else PACKAGE)
+        # Importing a module runs the package's `__init__` first; inside the package that is no
+        # dependency but a cycle.
+        if path.parts[0] == PACKAGE and (rest or PACKAGE not in names):
+            modules.discard(PACKAGE)
+        return {f":{name}" for name in modules}
+
+    def _local(self, path: pathlib.PurePosixPath, top: str) -> pathlib.PurePosixPath | None:
+        folders = [str(path.parent), *(project.PYTHON_PATH if path.parts[0] == "tests" else ())]
+        candidates = [pathlib.PurePosixPath(folder, f"{top}.py") for folder in folders]
+        return next((candidate for candidate in candidates if candidate in self.files), None)
+
+    def _label(self, top: str, path: pathlib.PurePosixPath) -> str:
+        distribution = project.DISTRIBUTION_OF.get(top, top)
+        if distribution not in self.distributions:
+            raise ValueError(
+                "Every import must come from the standard library, the project or a dependency of "
+                f"pyproject.toml. Received: `{top}` in {path}. Add its package to pyproject.toml, "
+                "and where the two names differ to DISTRIBUTION_OF in .ci/project.py."
+            )
+        return f"@pypi//{distribution}"
+
+
+def target_name(path: pathlib.PurePosixPath) -> str:
+    """Returns a file's target: its stem, and the folder's name for `__init__`."""
+    return path.parent.name if path.name == "__init__.py" else path.stem
+
+
+def is_test(path: pathlib.PurePosixPath) -> bool:
+    """Tells whether pytest collects the file."""
+    return path.parts[0] == "tests" and path.name.startswith("test_")
+
+
+def runs(tree: ast.Module) -> bool:
+    """Tells whether the file does something when run: it asks for `__name__`."""
+    return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(tree))
+
+
+def marks(tree: ast.Module) -> set[str]:
+    """Returns the names of the pytest markers that the file uses."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "mark"
+    }
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
+    """Yields every import, wherever it stands, as a module and the names taken from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, []
+        elif isinstance(node, ast.ImportFrom):
+            if node.level or node.module is None:
+                raise ValueError(
+                    "Imports must name their module in full. Received: a relative import in line "
+                    f"{node.lineno}. Write `from {PACKAGE} import ...`."
+                )
+            yield node.module, [alias.name for alias in node.names]
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Returns labels in buildifier's order: this package's first, then those of repositories."""
+    return sorted(labels, key=lambda label: (label.startswith("@"), label))
+
+
+def render(root: pathlib.Path) -> str:
+    """Returns the text of BUILD for the sources below `root`."""
+    return "\n".join([HEADER, *(target.render() for target in Project(root).targets())])
+
+
+def main(arguments: list[str], root: pathlib.Path = project.ROOT) -> int:
+    """Writes or checks BUILD; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Writes BUILD from the imports of the sources.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where it differs")
+    check = parser.parse_args(arguments).check
+    build, expected = root / "BUILD", render(root)
+    found = build.read_text() if build.exists() else ""
+    if not check:
+        build.write_text(expected)
+        return 0
+    difference = difflib.unified_diff(
+        found.splitlines(True), expected.splitlines(True), "BUILD", "from the imports"
+    )
+    sys.stdout.writelines(difference)
+    if found != expected:
+        print("BUILD differs from the sources' imports. Run python .ci/build_file.py")
+    return int(found != expected)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
