@@ -10,7 +10,16 @@ import tensorflow as tf
 from absl import logging
 
 from keras_sfn import damping as damping_lib
-from keras_sfn import devices, differentiability, failures, graphs, hessian, memory, vectors
+from keras_sfn import (
+    devices,
+    differentiability,
+    failures,
+    graphs,
+    hessian,
+    memory,
+    micro_batches,
+    vectors,
+)
 from keras_sfn import last_step as last_step_lib
 from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
@@ -31,6 +40,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     """
 
     curvature_batch_size: int | None
+    micro_batch_size: int | None
     use_previous_step: bool
     hvp_mode: str
     jit_compile: bool | str
@@ -125,19 +135,21 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
         Raises:
             ValueError: The loss is no real scalar or does not depend on `variables`, or
-                `curvature_batch_size` is set (only `fit` knows the rows of a batch).
+                `curvature_batch_size` or `micro_batch_size` is set (only `fit` knows the rows of a
+                batch).
             TypeError: A variable is not a `keras.Variable`, or is complex or integer.
             MemoryError: The Krylov basis cannot fit into memory.
             FloatingPointError: `max_consecutive_rejections` steps in a row were rejected because
                 something was not finite. From inside a `tf.function` this comes as
                 `tf.errors.InvalidArgumentError`, and not at all if XLA compiles that function.
         """
-        if self.curvature_batch_size is not None:
-            raise ValueError(
-                "`curvature_batch_size` needs `model.fit`, which knows the rows of a batch. "
-                f"Received: curvature_batch_size={self.curvature_batch_size} in `minimize`. "
-                "Leave it at None in a hand-written loop."
-            )
+        for name in ("curvature_batch_size", "micro_batch_size"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"`{name}` needs `model.fit`, which knows the rows of a batch. Received: "
+                    f"{name}={getattr(self, name)} in `minimize`. Leave it at None in a "
+                    "hand-written loop."
+                )
         # A `tf.function` would keep the values of its first trace: use what it was made from.
         loss_fn = getattr(loss_fn, "python_function", loss_fn)
         # Python control flow on tensors in `loss_fn` is converted where the caller's is.
@@ -150,16 +162,16 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     @tf.autograph.experimental.do_not_convert
     def step(
         self,
-        loss_fn: LossFunction,
+        loss_fn: LossFunction | micro_batches.Slices,
         variables: Sequence[keras.Variable],
         *,
-        curvature_loss_fn: LossFunction | None = None,
+        curvature_loss_fn: LossFunction | micro_batches.Slices | None = None,
         can_compile: bool = True,
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
 
         Args:
-            loss_fn: Returns `(loss, outputs)`.
+            loss_fn: Returns `(loss, outputs)`; or a batch in slices.
             variables: The variables to train.
             curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
             can_compile: Whether `jit_compile="auto"` may choose XLA.
@@ -175,10 +187,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
-        objective = objective_lib.Objective(loss_fn, space)
+        objective = _objective(loss_fn, space)
         curvature = objective
         if curvature_loss_fn is not None:
-            curvature = objective_lib.Objective(curvature_loss_fn, space)
+            curvature = _objective(curvature_loss_fn, space)
+            curvature.example()
         updated: list[keras.Variable] = []
         eager = tf.executing_eagerly()
         ops = _try_out(objective) if eager else differentiability.examine(objective)
@@ -218,7 +231,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                     "new optimizer for another model, or for layers that thaw."
                 ) from None
 
-    def _seed_dropout(self, *objectives: objective_lib.Objective) -> None:
+    def _seed_dropout(self, *objectives: objective_lib.Loss) -> None:
         """Lets dropout depend on optimizer variables alone.
 
         Keras saves no seed generators: with another optimizer, a model that is loaded draws other
@@ -238,7 +251,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             objective.reseed(tf.stack([seed, count]))
 
     def _compute_step(
-        self, objective: objective_lib.Objective, curvature: objective_lib.Objective, mode: str
+        self, objective: objective_lib.Loss, curvature: objective_lib.Loss, mode: str
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
         space = objective.space
         point = space.flatten(space.values())
@@ -310,11 +323,19 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         )
 
 
+def _objective(
+    loss_fn: LossFunction | micro_batches.Slices, space: vectors.ParameterSpace
+) -> objective_lib.Loss:
+    if isinstance(loss_fn, micro_batches.Slices):
+        return micro_batches.MicroBatches(loss_fn, space)
+    return objective_lib.Objective(loss_fn, space)
+
+
 # What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
 _ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
 
 
-def _try_out(objective: objective_lib.Objective) -> frozenset[str]:
+def _try_out(objective: objective_lib.Loss) -> frozenset[str]:
     """In eager code the loss is also evaluated twice: a graph would not show Python's state."""
     point = objective.space.flatten(objective.space.values())
     first, second = float(objective.loss(point)), float(objective.loss(point))

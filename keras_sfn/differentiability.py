@@ -50,7 +50,7 @@ _MISSING = {
 }
 
 
-def examine(objective: objective_lib.Objective) -> frozenset[str]:
+def examine(loss: objective_lib.Loss) -> frozenset[str]:
     """Traces a gradient once on its own, refuses what has no right Hessian, returns its op types.
 
     Returns:
@@ -61,6 +61,7 @@ def examine(objective: objective_lib.Objective) -> frozenset[str]:
         NotImplementedError: An op between the parameters and the gradient has no second derivative
             in TensorFlow.
     """
+    objective = loss.example()
     graph = _trace_gradient(objective)
     ops = graphs.op_types(graph)
     graphs.refuse_unrepeatable(ops)

@@ -183,7 +183,7 @@ def resolve_mode(mode: str, ops: frozenset[str]) -> str:
 
 
 def hessian_vector_product(
-    objective: objective_lib.Objective, point: tf.Tensor, mode: str = "auto"
+    objective: objective_lib.Loss, point: tf.Tensor, mode: str = "auto"
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns v -> H v with H the Hessian of `objective` at `point`.
 
@@ -203,24 +203,28 @@ def hessian_vector_product(
     Raises:
         NotImplementedError: When the callable is traced, if an op has no second derivative.
     """
+    return lambda vector: objective.over_parts(
+        lambda part: _product(part, point, vector, mode), (objective.space.size,)
+    )
+
+
+def _product(
+    objective: objective_lib.Objective, point: tf.Tensor, vector: tf.Tensor, mode: str
+) -> tf.Tensor:
     if mode == "forward_over_reverse":
-        return lambda vector: _forward_over_reverse(objective, point, vector)
+        return _forward_over_reverse(objective, point, vector)
     if mode == "reverse_over_reverse":
-        return lambda vector: _reverse_or_refuse(objective, point, vector)
-
-    def product(vector: tf.Tensor) -> tf.Tensor:
-        # A function of its own, so that a forward trace that fails leaves no ops behind in the
-        # graph that is being built.
-        forward = _forward_over_reverse
-        if not tf.executing_eagerly():
-            forward = tf.function(_forward_over_reverse, autograph=False)
-        try:
-            return forward(objective, point, vector)
-        except _NO_FORWARD_RULE as error:
-            _log_reverse(f"an op has no forward rule ({type(error).__name__})")
-            return _reverse_or_refuse(objective, point, vector)
-
-    return product
+        return _reverse_or_refuse(objective, point, vector)
+    # A function of its own, so that a forward trace that fails leaves no ops behind in the graph
+    # that is being built.
+    forward = _forward_over_reverse
+    if not tf.executing_eagerly():
+        forward = tf.function(_forward_over_reverse, autograph=False)
+    try:
+        return forward(objective, point, vector)
+    except _NO_FORWARD_RULE as error:
+        _log_reverse(f"an op has no forward rule ({type(error).__name__})")
+        return _reverse_or_refuse(objective, point, vector)
 
 
 def _reverse_or_refuse(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -35,6 +35,35 @@ class Evaluation(NamedTuple):
     updates: list[tuple[keras.Variable, tf.Tensor]]
 
 
+class Loss(Protocol):
+    """What a step asks of a loss: `Objective`, or several of them summed."""
+
+    space: vectors.ParameterSpace
+    seed_generators: list[keras.Variable]
+
+    def reseed(self, seed: tf.Tensor) -> None:
+        """See `Objective.reseed`."""
+
+    def example(self) -> Objective:
+        """See `Objective.example`."""
+
+    def over_parts(
+        self, compute: Callable[[Objective], tf.Tensor], shape: tuple[int, ...]
+    ) -> tf.Tensor:
+        """See `Objective.over_parts`."""
+
+    def loss(self, vector: tf.Tensor) -> tf.Tensor:
+        """See `Objective.loss`."""
+
+    def gradient(self, vector: tf.Tensor) -> tf.Tensor:
+        """See `Objective.gradient`."""
+
+    def evaluation_and_gradient(
+        self, vector: tf.Tensor, *, hold_constants: bool = False
+    ) -> tuple[Evaluation, tf.Tensor]:
+        """See `Objective.evaluation_and_gradient`."""
+
+
 class Objective:
     """A loss as a function of one flat parameter vector, with everything else frozen.
 
@@ -42,6 +71,8 @@ class Objective:
         loss_fn: Callable without arguments that reads the variables of `space` and returns
             `(loss, outputs)` with a scalar real loss.
         space: The variables that are the function's argument.
+        draws: Shared by objectives that must see the same random numbers of Python and NumPy; empty
+            at first.
 
     Attributes:
         seed_generators: States of the `keras.random.SeedGenerator`s that the loss draws from, in
@@ -49,13 +80,17 @@ class Objective:
     """
 
     def __init__(
-        self, loss_fn: Callable[[], tuple[tf.Tensor, Any]], space: vectors.ParameterSpace
+        self,
+        loss_fn: Callable[[], tuple[tf.Tensor, Any]],
+        space: vectors.ParameterSpace,
+        *,
+        draws: list[Any] | None = None,
     ) -> None:
         self._loss_fn = loss_fn
         self.space = space
         self._read_before: frozenset[int] | None = None
         self._constants = second_derivatives.Constants()
-        self._python_random: list[Any] = []
+        self._python_random: list[Any] = [] if draws is None else draws
         self._seed: tf.Tensor | None = None
         self.seed_generators: list[keras.Variable] = []
 
@@ -94,6 +129,22 @@ class Objective:
         self._check_read(scope.read)
         self.seed_generators = self.seed_generators or list(scope.generators)
         return Evaluation(_check_loss(loss), outputs, scope.all_updates())
+
+    def example(self) -> Objective:
+        """Returns an objective whose trace shows what this one consists of: itself."""
+        return self
+
+    def over_parts(
+        self, compute: Callable[[Objective], tf.Tensor], shape: tuple[int, ...]
+    ) -> tf.Tensor:
+        """Returns the sum of what `compute` gives over the parts of this loss: there is one.
+
+        Args:
+            compute: Part -> tensor that is linear in the part's loss.
+            shape: Of that tensor.
+        """
+        del shape
+        return compute(self)
 
     def loss(self, vector: tf.Tensor) -> tf.Tensor:
         """Returns the loss at a point of shape (n,), in the dtype of the vector."""

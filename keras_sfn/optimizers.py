@@ -55,6 +55,10 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         curvature_batch_size: Integer >= 1 or None. The Hessian is that of the first so many rows
             of the batch; loss and gradient always see all rows. Needs losses that are means over
             rows (Keras's default), and `fit`.
+        micro_batch_size: Integer >= 1 or None. A batch with more rows is evaluated in slices of so
+            many, and activations take the memory of one slice. The step is the same to rounding,
+            but that BatchNormalization normalises each slice by its own statistics. Needs losses
+            that are means over rows, and `fit`.
         inner_steps: Integer >= 1, steps taken in one subspace with the same Ritz values and a new
             gradient each.
         use_previous_step: Whether the last accepted step joins the subspace, at the cost of one
@@ -91,6 +95,7 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         damping: str | float = "search",
         damping_grid: Sequence[float] | None = None,
         curvature_batch_size: int | None = None,
+        micro_batch_size: int | None = None,
         inner_steps: int = 1,
         use_previous_step: bool = True,
         reorthogonalize: bool = True,
@@ -113,6 +118,7 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         validation.integer_at_least(
             "max_consecutive_rejections", max_consecutive_rejections, 1, optional=True
         )
+        validation.integer_at_least("micro_batch_size", micro_batch_size, 1, optional=True)
         validation.integer_at_least("seed", seed, 0)
         validation.positive("max_step_norm", max_step_norm, optional=True)
         validation.boolean("use_previous_step", use_previous_step)
@@ -138,6 +144,7 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         self.damping = damping
         self.damping_grid = damping_grid
         self.curvature_batch_size = curvature_batch_size
+        self.micro_batch_size = micro_batch_size
         self.inner_steps = inner_steps
         self.use_previous_step = use_previous_step
         self.reorthogonalize = reorthogonalize
@@ -160,8 +167,8 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         for option in validation.REFUSED_KERAS_OPTIONS:
             config.pop(option, None)
         names = (
-            "krylov_dimension damping damping_grid curvature_batch_size inner_steps "
-            "use_previous_step reorthogonalize hvp_mode max_step_norm jit_compile "
+            "krylov_dimension damping damping_grid curvature_batch_size micro_batch_size "
+            "inner_steps use_previous_step reorthogonalize hvp_mode max_step_norm jit_compile "
             "max_consecutive_rejections seed"
         )
         config.update({name: getattr(self, name) for name in names.split()})

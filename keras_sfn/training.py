@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_sfn import base_optimizer, failures, model_loss
+from keras_sfn import base_optimizer, failures, micro_batches, model_loss
 
 _MARK = "_keras_sfn_original"
 
@@ -91,22 +91,37 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     # stateless scope, where none can be created. Does nothing where all is built.
     model._symbolic_build(data_batch=(x, y, sample_weight))
     batch_size = _batch_size(x)
+    loss = _loss(model, (x, y, sample_weight))
     curvature = None
     if optimizer.curvature_batch_size is not None:
-        _refuse_sums(model)
+        _refuse_sums(model, "curvature_batch_size")
         rows = tf.minimum(optimizer.curvature_batch_size, batch_size)
-        parts = (_first_rows(part, rows) for part in (x, y, sample_weight))
-        curvature = model_loss.batch_loss(model, *parts)
-    loss, y_pred = optimizer.step(
-        model_loss.batch_loss(model, x, y, sample_weight),
+        curvature = _loss(model, _first_rows((x, y, sample_weight), rows))
+    value, y_pred = optimizer.step(
+        loss,
         model.trainable_variables,
         curvature_loss_fn=curvature,
         can_compile=all(layer.supports_jit for layer in model._flatten_layers()),
     )
     # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
     # metric of the same name there.
-    model._loss_tracker.update_state(loss, sample_weight=batch_size)
+    model._loss_tracker.update_state(value, sample_weight=batch_size)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _loss(model: keras.Model, data: Any) -> Any:
+    """The loss on a batch, in slices where that is asked for and the batch is larger."""
+
+    def loss_of(part: Any) -> base_optimizer.LossFunction:
+        return model_loss.batch_loss(model, *part)
+
+    size = model.optimizer.micro_batch_size
+    if size is None:
+        return loss_of(data)
+    _refuse_sums(model, "micro_batch_size")
+    slices = micro_batches.Slices(data, size, loss_of)
+    rows = slices.rows()
+    return loss_of(data) if isinstance(rows, int) and rows <= size else slices
 
 
 def _batch_size(x: Any) -> tf.Tensor:
@@ -118,13 +133,12 @@ def _first_rows(data: Any, rows: tf.Tensor) -> Any:
     return keras.tree.map_structure(lambda part: None if part is None else part[:rows], data)
 
 
-def _refuse_sums(model: keras.Model) -> None:
+def _refuse_sums(model: keras.Model, option: str) -> None:
     for loss in keras.tree.flatten(model.loss):
         reduction = getattr(loss, "reduction", None)
-        if reduction == "sum":
+        if reduction in ("sum", "mean_with_sample_weight"):
             raise ValueError(
-                "`curvature_batch_size` needs losses that are means over the rows of a batch, so "
-                "that fewer rows estimate the same Hessian. Received a loss with "
-                f"reduction={reduction!r}: {loss.name}. Use the default reduction "
-                "'sum_over_batch_size', or curvature_batch_size=None."
+                f"`{option}` needs losses that are means over the rows of a batch, so that a part "
+                f"of the rows stands for all. Received a loss with reduction={reduction!r}: "
+                f"{loss.name}. Use the default reduction 'sum_over_batch_size', or {option}=None."
             )
