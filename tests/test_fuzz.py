@@ -6,9 +6,12 @@ import warnings
 import hypothesis
 import keras
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 import keras_sfn
+
+pytestmark = pytest.mark.slow
 
 # The same examples at every run, no time limit, and no search for a smaller example, which takes
 # minutes: each one is traced anew.

@@ -56,6 +56,7 @@ def test_slices_give_the_step_of_the_whole_batch(size):
     assert_same(trained(micro_batch_size=size), trained())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -74,6 +75,7 @@ def test_with_other_options(options):
     assert_same(trained(micro_batch_size=8, **options), trained(**options))
 
 
+@pytest.mark.slow
 def test_recurrent_and_convolutional_layers():
     k = keras.layers
     results = []

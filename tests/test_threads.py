@@ -4,8 +4,11 @@ import threading
 
 import keras
 import numpy as np
+import pytest
 
 import keras_sfn
+
+pytestmark = pytest.mark.slow
 
 
 def train(seed, start=None):
