@@ -20,12 +20,14 @@ from keras_sfn.curvature_report import CurvatureReport
 from keras_sfn.hessian import HessianOperator
 from keras_sfn.lanczos import LanczosResult, lanczos
 from keras_sfn.last_step import LastStep
-from keras_sfn.optimizers import SaddleFreeNewton
+from keras_sfn.optimizers import DampedNewton, ExactSaddleFreeNewton, SaddleFreeNewton
 from keras_sfn.version import __version__
 
 __all__ = [
     "CurvatureLogger",
     "CurvatureReport",
+    "DampedNewton",
+    "ExactSaddleFreeNewton",
     "HessianOperator",
     "LanczosResult",
     "LastStep",
@@ -36,6 +38,12 @@ __all__ = [
 ]
 
 # `compile(optimizer="saddle_free_newton")` looks a name up here, without a package prefix.
-_keras.saving.get_custom_objects()["saddle_free_newton"] = SaddleFreeNewton
+_keras.saving.get_custom_objects().update(
+    {
+        "damped_newton": DampedNewton,
+        "exact_saddle_free_newton": ExactSaddleFreeNewton,
+        "saddle_free_newton": SaddleFreeNewton,
+    }
+)
 _second_derivatives.install()
 _training.install()

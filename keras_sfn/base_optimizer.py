@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import tensorflow as tf
-from absl import logging
 
-from keras_sfn import damping as damping_lib
 from keras_sfn import (
+    configuration,
     devices,
     differentiability,
     failures,
-    graphs,
     hessian,
     memory,
     micro_batches,
+    validation,
     vectors,
 )
+from keras_sfn import damping as damping_lib
 from keras_sfn import last_step as last_step_lib
 from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
@@ -32,6 +32,18 @@ _UNSET_SEED = -1
 _SEEDS_A_STEP = 1024
 
 
+class Method(NamedTuple):
+    """What sets an optimizer apart from the others of its kind.
+
+    Attributes:
+        direction: What it makes of the eigenvalues, as in `damping.SubspaceLoss`.
+        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
+    """
+
+    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+    leave_saddles: bool
+
+
 class NewtonOptimizer(keras.optimizers.Optimizer):
     """Abstract: takes steps on a loss function; a subclass holds the hyper-parameters.
 
@@ -41,12 +53,44 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
     curvature_batch_size: int | None
     micro_batch_size: int | None
+    krylov_dimension: int | None
     use_previous_step: bool
     hvp_mode: str
     jit_compile: bool | str
     max_consecutive_rejections: int | None
     seed: int
-    _settings: step_lib.Settings
+
+    def __init__(self, method: Method, options: dict[str, Any], **keras_options: Any) -> None:
+        """Checks the arguments of a subclass and keeps them as attributes.
+
+        Args:
+            method: What sets the subclass apart.
+            options: Its arguments that are not Keras's, by name.
+            **keras_options: Those that are.
+
+        Raises:
+            ValueError: One is unknown, out of range, or contradicts another.
+        """
+        configuration.check_keras_options(keras_options)
+        completed = configuration.complete(options)
+        settings = configuration.settings(completed, method.direction, method.leave_saddles)
+        rate = validation.learning_rate(keras_options.pop("learning_rate"))
+        taken = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency", "name")
+        super().__init__(learning_rate=rate, **{name: keras_options[name] for name in taken})
+        # As the attributes of any Keras optimizer: what was passed.
+        for name, value in (completed | options).items():
+            setattr(self, name, value)
+        self._settings = settings
+        self._with_previous_step = bool(completed["use_previous_step"])
+        self._option_names = tuple(options)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, for JSON."""
+        config = super().get_config()
+        for option in validation.REFUSED_KERAS_OPTIONS:
+            config.pop(option, None)
+        config.update({name: getattr(self, name) for name in self._option_names})
+        return config
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the state: previous step, damping and the counts of rejected steps."""
@@ -55,7 +99,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         variables = list(variables)
         space = vectors.ParameterSpace(variables)
         super().build(variables)
-        if self.use_previous_step:
+        if self._with_previous_step:
             self._previous_step = self.add_optimizer_variables(variables, "previous_step")
         self._damping_state = self.add_variable(
             shape=(),
@@ -80,7 +124,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             aggregation="only_first_replica",
             name="dropout_seed",
         )
-        rows = step_lib.basis_rows(self._settings, space.size, self.use_previous_step)
+        rows = step_lib.basis_rows(self._settings, space.size, self._with_previous_step)
         self._report = last_step_lib.Report(rows, space.dtype)
         self._warned = False
 
@@ -181,8 +225,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         devices.refuse_replicas()
         space = vectors.ParameterSpace(variables)
-        rows = step_lib.basis_rows(self._settings, space.size, self.use_previous_step)
-        memory.refuse_basis_too_large(space, rows)
+        rows = step_lib.basis_rows(self._settings, space.size, self._with_previous_step)
+        if self._settings.krylov_dimension is None:
+            memory.refuse_hessian_too_large(space)
+        else:
+            memory.refuse_basis_too_large(space, rows)
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(space.variables)
@@ -194,7 +241,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             curvature.example()
         updated: list[keras.Variable] = []
         eager = tf.executing_eagerly()
-        ops = _try_out(objective) if eager else differentiability.examine(objective)
+        ops = _examine(objective, eager)
         mode = hessian.resolve_mode(self.hvp_mode, ops)
         self._seed_dropout(objective, curvature)
 
@@ -207,6 +254,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             return evaluation._replace(updates=[]), values, result, report
 
         if not eager:
+            # XLA takes minutes for the eigenvalues of a large matrix.
+            can_compile &= self._settings.krylov_dimension is not None
             jit = devices.jit_compile(self.jit_compile, ops, can_compile)
             compute = tf.function(compute, autograph=False, jit_compile=jit)
         evaluation, values, result, report = compute()
@@ -257,7 +306,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         point = space.flatten(space.values())
         evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
         previous = None
-        if self.use_previous_step:
+        if self._with_previous_step:
             previous = space.flatten(
                 [self._previous_step[self._get_variable_index(v)] for v in space.variables]
             )
@@ -285,7 +334,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._damping_state.assign(result.next_damping)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
-        if self.use_previous_step:
+        if self._with_previous_step:
             for variable, step in zip(space.variables, steps, strict=True):
                 previous = self._previous_step[self._get_variable_index(variable)]
                 previous.assign(tf.where(result.accepted, step, previous.value))
@@ -331,29 +380,11 @@ def _objective(
     return objective_lib.Objective(loss_fn, space)
 
 
-# What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
-_ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
-
-
-def _try_out(objective: objective_lib.Loss) -> frozenset[str]:
-    """In eager code the loss is also evaluated twice: a graph would not show Python's state."""
-    point = objective.space.flatten(objective.space.values())
-    first, second = float(objective.loss(point)), float(objective.loss(point))
-    # Parallel sums on a GPU may differ by rounding; random numbers and other batches by far more.
-    if abs(first - second) > 1e-4 * max(abs(first), abs(second)):
-        found = f"Two evaluations at the same point gave {first} and {second}"
-        raise ValueError(graphs.UNREPEATABLE.format(found=found))
-    try:
-        differentiability.examine(objective)
-    except _ONLY_EAGER as error:
-        logging.log_first_n(
-            logging.WARNING,
-            "The loss cannot be traced into a graph (%s), so that it is not known whether all of "
-            "its ops have right second derivatives. `keras_sfn.check_curvature` can tell where "
-            "the branch of Python code is taken out.",
-            1,
-            error,
-        )
+def _examine(loss: objective_lib.Loss, eager: bool) -> frozenset[str]:
+    """Refuses what has no right step; returns the ops that decide how it is compiled."""
+    if not eager:
+        return differentiability.examine(loss)
+    differentiability.examine_eagerly(loss)
     return frozenset()
 
 

@@ -34,12 +34,17 @@ class SubspaceLoss(NamedTuple):
         loss: Maps a position of shape (k,) to the scalar loss there.
         clip: Maps a position to the nearest one within the allowed step length.
         learning_rate: Scalar factor on every direction.
+        direction: Maps Ritz values, the gradient and a damping to the direction: what the method
+            makes of the eigenvalues.
     """
 
     ritz_values: tf.Tensor
     loss: Callable[[tf.Tensor], tf.Tensor]
     clip: Callable[[tf.Tensor], tf.Tensor]
     learning_rate: tf.Tensor
+    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = (
+        saddle_free.saddle_free_direction
+    )
 
 
 class Choice(NamedTuple):
@@ -269,7 +274,7 @@ class _Trial(NamedTuple):
 def _try(
     problem: SubspaceLoss, position: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
 ) -> _Trial:
-    direction = saddle_free.saddle_free_direction(problem.ritz_values, gradient, damping)
+    direction = problem.direction(problem.ritz_values, gradient, damping)
     trial = problem.clip(position + problem.learning_rate * direction)
     predicted = saddle_free.predicted_reduction(problem.ritz_values, gradient, trial - position)
     return _Trial(trial, finite_or_infinity(problem.loss(trial)), predicted, damping)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from keras_sfn import graphs, second_derivatives
 from keras_sfn import objective as objective_lib
@@ -68,6 +69,39 @@ def examine(loss: objective_lib.Loss) -> frozenset[str]:
     _refuse_own_reads(graph, objective.space.variables)
     _refuse_wrong_curvature(graph)
     return ops
+
+
+# What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
+_ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
+
+
+def examine_eagerly(loss: objective_lib.Loss) -> None:
+    """As `examine`, for a loss that is about to be evaluated eagerly.
+
+    It is also evaluated twice, since a graph would not show what Python code changes; and where it
+    cannot be traced at all, a warning says that its ops are not known.
+
+    Raises:
+        ValueError: See `examine`; or two evaluations differ.
+        NotImplementedError: See `examine`.
+    """
+    point = loss.space.flatten(loss.space.values())
+    first, second = float(loss.loss(point)), float(loss.loss(point))
+    # Parallel sums on a GPU may differ by rounding; random numbers and other batches by far more.
+    if abs(first - second) > 1e-4 * max(abs(first), abs(second)):
+        found = f"Two evaluations at the same point gave {first} and {second}"
+        raise ValueError(graphs.UNREPEATABLE.format(found=found))
+    try:
+        examine(loss)
+    except _ONLY_EAGER as error:
+        logging.log_first_n(
+            logging.WARNING,
+            "The loss cannot be traced into a graph (%s), so that it is not known whether all of "
+            "its ops have right second derivatives. `keras_sfn.check_curvature` can tell where "
+            "the branch of Python code is taken out.",
+            1,
+            error,
+        )
 
 
 def _trace_gradient(objective: objective_lib.Objective) -> Any:

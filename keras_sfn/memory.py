@@ -22,6 +22,10 @@ _COPIES = 2
 # product, residual, candidate.
 _OTHER_VECTORS = 6
 
+# Matrices that a step with the whole Hessian holds: unit vectors, Hessian, its symmetric part and
+# that in units of its largest entry, eigenvectors, and the solver's workspace.
+_MATRICES = 6
+
 _CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -50,6 +54,24 @@ def refuse_basis_too_large(space: vectors.ParameterSpace, rows: int) -> None:
         f"bytes ({_COPIES} copies of the basis and {_OTHER_VECTORS} vectors, {space.dtype}), and "
         f"the {device} has {available:.0f}. {remedy}, or use a device with more memory."
     )
+
+
+def refuse_hessian_too_large(space: vectors.ParameterSpace) -> None:
+    """Raises where the dense Hessian and its eigenvectors cannot fit into the device's memory.
+
+    Raises:
+        MemoryError: They cannot.
+    """
+    wanted = _MATRICES * space.size**2 * np.dtype(space.dtype).itemsize
+    available, device = device_memory()
+    if wanted > available:
+        raise MemoryError(
+            f"A step with the whole Hessian of n = {space.size} parameters takes {wanted} bytes "
+            f"({_MATRICES} matrices of n x n, {space.dtype}), and the {device} has "
+            f"{available:.0f}. Use `SaddleFreeNewton`, which needs a few vectors, or train fewer "
+            "variables "
+            "(`layer.trainable = False`)."
+        )
 
 
 def device_memory() -> tuple[float, str]:

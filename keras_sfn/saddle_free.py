@@ -83,10 +83,25 @@ def saddle_free_direction(
         gradient: c, shape (k,), the gradient in the basis of Ritz vectors.
         damping: Scalar >= 0, in units of curvature.
     """
-    magnitudes = tf.abs(ritz_values)
-    stiffness = magnitudes + damping
+    return _solve(tf.abs(ritz_values) + damping, ritz_values, gradient)
+
+
+def newton_direction(ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:
+    """Returns -(theta + damping)^-1 c, shape (k,): the paper's damped Newton method.
+
+    Along a direction with theta < -damping it goes up, towards the saddle.
+
+    Args:
+        ritz_values: theta, shape (k,).
+        gradient: c, shape (k,), the gradient in the basis of Ritz vectors.
+        damping: Scalar >= 0, in units of curvature.
+    """
+    return _solve(ritz_values + damping, ritz_values, gradient)
+
+
+def _solve(stiffness: tf.Tensor, ritz_values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     epsilon = float(np.finfo(ritz_values.dtype.as_numpy_dtype).eps)
-    usable = stiffness > epsilon * tf.reduce_max(magnitudes)
+    usable = tf.abs(stiffness) > epsilon * tf.reduce_max(tf.abs(ritz_values))
     return tf.where(usable, -gradient / tf.where(usable, stiffness, 1), 0)
 
 

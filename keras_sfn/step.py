@@ -65,13 +65,27 @@ class Problem(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Hyper-parameters that are fixed when the step is traced."""
+    """Hyper-parameters that are fixed when the step is traced.
 
-    krylov_dimension: int
+    Attributes:
+        damping: The damping policy.
+        krylov_dimension: Lanczos vectors a step; None for the whole space, by the dense Hessian.
+        inner_steps: Steps in one subspace.
+        reorthogonalize: Whether Lanczos vectors are kept orthonormal.
+        max_step_norm: Largest Euclidean norm of a step, or None.
+        direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
+        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
+    """
+
     damping: damping_lib.Damping
-    inner_steps: int
-    reorthogonalize: bool
-    max_step_norm: float | None
+    krylov_dimension: int | None
+    inner_steps: int = 1
+    reorthogonalize: bool = True
+    max_step_norm: float | None = None
+    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = (
+        saddle_free.saddle_free_direction
+    )
+    leave_saddles: bool = True
 
 
 class StepResult(NamedTuple):
@@ -109,6 +123,8 @@ class StepResult(NamedTuple):
 
 def basis_rows(settings: Settings, size: int, use_previous_step: bool) -> int:
     """Returns how many vectors of length `size` the basis of a step holds."""
+    if settings.krylov_dimension is None:
+        return size
     return min(settings.krylov_dimension + use_previous_step, size)
 
 
@@ -140,27 +156,13 @@ def saddle_free_step(
     finite_loss = tf.math.is_finite(loss)
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
-    subspace = lanczos_lib.lanczos(
-        problem.matvec,
-        gradient,
-        basis_rows(settings, point.shape[0], previous_step is not None),
-        settings.reorthogonalize,
-        append=previous_step,
-        seed=seed,
-    )
-    ritz = saddle_free.ritz_pairs(subspace.projected)
-
-    def reduce(vector: tf.Tensor) -> tf.Tensor:
-        return tf.linalg.matvec(ritz.vectors, tf.linalg.matvec(subspace.basis, vector), True)
-
-    def expand(position: tf.Tensor) -> tf.Tensor:
-        return tf.linalg.matvec(subspace.basis, tf.linalg.matvec(ritz.vectors, position), True)
-
+    ritz, reduce, expand = _subspace(problem, settings, gradient, previous_step, seed)
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
         loss=lambda position: problem.loss(point + expand(position)),
         clip=_clip(expand, settings.max_step_norm),
         learning_rate=learning_rate,
+        direction=settings.direction,
     )
     reduced = reduce(gradient)
     choice = _inner_steps(
@@ -171,7 +173,8 @@ def saddle_free_step(
         reduced,
         damping,
     )
-    choice = _leave_saddle(restricted, settings.damping, loss, reduced, choice)
+    if settings.leave_saddles:
+        choice = _leave_saddle(restricted, settings.damping, loss, reduced, choice)
     step = expand(choice.position)
     # The loss may be finite where the step is not (a weight that the loss has saturated in).
     finite_step = tf.math.is_finite(choice.trial_loss) & tf.reduce_all(tf.math.is_finite(step))
@@ -192,6 +195,43 @@ def saddle_free_step(
         next_damping=tf.where(usable, choice.next_damping, damping),
         ritz_values=tf.where(usable, ritz.values, tf.constant(np.nan, loss.dtype)),
     )
+
+
+def _subspace(
+    problem: Problem,
+    settings: Settings,
+    gradient: tf.Tensor,
+    previous_step: tf.Tensor | None,
+    seed: tf.Tensor,
+) -> tuple[saddle_free.RitzPairs, Callable[..., tf.Tensor], Callable[..., tf.Tensor]]:
+    """Returns the Ritz pairs, and the maps from (n,) to coordinates along them and back."""
+    size = int(gradient.shape[0])
+    if settings.krylov_dimension is None:
+        # The whole space: the eigenvectors themselves are the basis.
+        hessian = tf.map_fn(problem.matvec, tf.eye(size, dtype=gradient.dtype))
+        ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2)
+        return (
+            ritz,
+            lambda vector: tf.linalg.matvec(ritz.vectors, vector, transpose_a=True),
+            lambda position: tf.linalg.matvec(ritz.vectors, position),
+        )
+    subspace = lanczos_lib.lanczos(
+        problem.matvec,
+        gradient,
+        basis_rows(settings, size, previous_step is not None),
+        settings.reorthogonalize,
+        append=previous_step,
+        seed=seed,
+    )
+    ritz = saddle_free.ritz_pairs(subspace.projected)
+
+    def reduce(vector: tf.Tensor) -> tf.Tensor:
+        return tf.linalg.matvec(ritz.vectors, tf.linalg.matvec(subspace.basis, vector), True)
+
+    def expand(position: tf.Tensor) -> tf.Tensor:
+        return tf.linalg.matvec(subspace.basis, tf.linalg.matvec(ritz.vectors, position), True)
+
+    return ritz, reduce, expand
 
 
 def _clip(

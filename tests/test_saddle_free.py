@@ -81,3 +81,19 @@ def test_predicted_reduction_of_a_full_step_is_positive():
         values, gradient = tf.constant(rng.normal(size=(2, 6)))
         step = saddle_free.saddle_free_direction(values, gradient, tf.constant(0.1, "float64"))
         assert float(saddle_free.predicted_reduction(values, gradient, step)) > 0
+
+
+def test_damped_newton_goes_up_along_negative_curvature_that_the_damping_does_not_outweigh():
+    values = tf.constant([-2.0, -0.05, 0.0, 3.0], "float64")
+    gradient = tf.constant([1.0, 1.0, 1.0, 1.0], "float64")
+    direction = saddle_free.newton_direction(values, gradient, tf.constant(0.1, "float64"))
+    np.testing.assert_allclose(direction, [1 / 1.9, -1 / 0.05, -1 / 0.1, -1 / 3.1])
+    ours = saddle_free.saddle_free_direction(values, gradient, tf.constant(0.1, "float64"))
+    np.testing.assert_allclose(ours, [-1 / 2.1, -1 / 0.15, -1 / 0.1, -1 / 3.1])
+
+
+def test_damped_newton_stands_still_where_curvature_and_damping_cancel():
+    values = tf.constant([-0.1, 2.0], "float64")
+    gradient = tf.constant([1.0, 1.0], "float64")
+    direction = saddle_free.newton_direction(values, gradient, tf.constant(0.1, "float64"))
+    np.testing.assert_allclose(direction, [0, -1 / 2.1])

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
+from keras_sfn import saddle_free
 from keras_sfn import step as step_lib
 
 GRID = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4)
@@ -265,3 +266,33 @@ def test_a_linear_loss_is_followed_down():
     result = take_step(lambda p: tf.reduce_sum(p), [0.0, 0.0], damping_lib.SearchDamping(GRID))
     assert bool(result.accepted)
     assert float(result.loss) < 0
+
+
+@pytest.mark.parametrize("eigenvalues", [[-3, -1, 0.5, 2, 6], [1, 2, 3, 4, 5], [-2, -2, 1, 1, 0]])
+def test_the_whole_space_by_the_dense_hessian(eigenvalues, symmetric):
+    matrix = symmetric(eigenvalues)
+    point = np.array([1.0, -2.0, 0.5, 3.0, 1.0])
+    policy = damping_lib.FixedDamping(0.1)
+    whole = take_step(quadratic(matrix), point, policy, krylov_dimension=None)
+    np.testing.assert_allclose(whole.step, dense_step(matrix, matrix @ point, 0.1), rtol=1e-9)
+    np.testing.assert_allclose(whole.ritz_values, np.sort(eigenvalues), atol=1e-10)
+    krylov = take_step(quadratic(matrix), point, policy, krylov_dimension=5)
+    np.testing.assert_allclose(whole.step, krylov.step, rtol=1e-8)
+
+
+@pytest.mark.parametrize("dimension", [None, 5])
+def test_damped_newton_reaches_the_saddle_of_a_quadratic_and_stays(dimension, symmetric):
+    matrix = symmetric([-3.0, -1.0, 0.5, 2.0, 6.0])
+    newton = {
+        "direction": saddle_free.newton_direction,
+        "leave_saddles": False,
+        "krylov_dimension": dimension,
+    }
+    policy = damping_lib.FixedDamping(0.0)
+    point = np.array([1.0, -2.0, 0.5, 3.0, 1.0])
+    result = take_step(quadratic(matrix), point, policy, **newton)
+    np.testing.assert_allclose(point + result.step, 0, atol=1e-9)
+    still = take_step(quadratic(matrix), np.zeros(5), policy, **newton)
+    np.testing.assert_array_equal(still.step, 0)
+    leaving = take_step(quadratic(matrix), np.zeros(5), policy, krylov_dimension=dimension)
+    assert np.linalg.norm(leaving.step) > 0.01

@@ -1,0 +1,115 @@
+"""The arguments of the optimizers: which values they take, and what a step makes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras_sfn import damping as damping_lib
+from keras_sfn import hessian, validation
+from keras_sfn import step as step_lib
+
+DEFAULT_DAMPING_GRID = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+# What an optimizer has that does not take the argument.
+_ABSENT = {
+    "curvature_batch_size": None,
+    "inner_steps": 1,
+    "jit_compile": "auto",
+    "krylov_dimension": None,
+    "micro_batch_size": None,
+    "reorthogonalize": True,
+    "seed": 0,
+    "use_previous_step": False,
+}
+
+
+def complete(options: dict[str, Any]) -> dict[str, Any]:
+    """Checks arguments and returns them with what stands in for those not taken.
+
+    Raises:
+        ValueError: One is out of range, or contradicts another.
+    """
+    for name, value in options.items():
+        if name in _CHECKS:
+            _CHECKS[name](name, value)
+    complete = _ABSENT | options
+    if complete["krylov_dimension"] is None:
+        if complete["jit_compile"] is True:
+            raise ValueError(
+                "`jit_compile` cannot be True with the whole Hessian, whose eigenvalues XLA takes "
+                "minutes for. Received: jit_compile=True, krylov_dimension=None. Use "
+                'jit_compile="auto", or an integer `krylov_dimension`.'
+            )
+        complete["use_previous_step"] = False
+    return complete
+
+
+def settings(
+    options: dict[str, Any], direction: Callable[..., Any], leave_saddles: bool
+) -> step_lib.Settings:
+    """Returns what a step is traced with, from completed options."""
+    return step_lib.Settings(
+        damping=_damping_policy(options["damping"], options["damping_grid"]),
+        krylov_dimension=options["krylov_dimension"],
+        inner_steps=options["inner_steps"],
+        reorthogonalize=options["reorthogonalize"],
+        max_step_norm=options["max_step_norm"],
+        direction=direction,
+        leave_saddles=leave_saddles,
+    )
+
+
+def check_keras_options(options: dict[str, Any]) -> None:
+    """Checks the arguments that are Keras's own.
+
+    Raises:
+        ValueError: One is unknown, not supported, or out of range.
+    """
+    rest = dict(options)
+    validation.within("weight_decay", rest.pop("weight_decay"), 0, math.inf, optional=True)
+    validation.boolean("use_ema", rest.pop("use_ema"))
+    validation.within("ema_momentum", rest.pop("ema_momentum"), 0, 1)
+    frequency = rest.pop("ema_overwrite_frequency")
+    validation.integer_at_least("ema_overwrite_frequency", frequency, 1, optional=True)
+    for known in ("learning_rate", "name"):
+        rest.pop(known)
+    validation.refuse_keras_options(rest)
+
+
+def _count(name: str, value: Any) -> None:
+    validation.integer_at_least(name, value, 1)
+
+
+def _optional_count(name: str, value: Any) -> None:
+    validation.integer_at_least(name, value, 1, optional=True)
+
+
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "curvature_batch_size": _optional_count,
+    "hvp_mode": lambda name, value: validation.one_of(name, value, hessian.HVP_MODES),
+    "inner_steps": _count,
+    "jit_compile": lambda name, value: validation.one_of(name, value, (True, False, "auto")),
+    "krylov_dimension": _optional_count,
+    "max_consecutive_rejections": _optional_count,
+    "max_step_norm": lambda name, value: validation.positive(name, value, optional=True),
+    "micro_batch_size": _optional_count,
+    "reorthogonalize": validation.boolean,
+    "seed": lambda name, value: validation.integer_at_least(name, value, 0),
+    "use_previous_step": validation.boolean,
+}
+
+
+def _damping_policy(damping: str | float, grid: Sequence[float] | None) -> damping_lib.Damping:
+    if grid is not None and damping != "search":
+        raise ValueError(
+            '`damping_grid` is read only with `damping="search"`. Received: '
+            f"damping={damping!r}, damping_grid={grid}. Remove one of the two."
+        )
+    if damping == "search":
+        values = DEFAULT_DAMPING_GRID if grid is None else grid
+        return damping_lib.SearchDamping(validation.positive_values("damping_grid", values))
+    if damping == "adaptive":
+        return damping_lib.AdaptiveDamping()
+    return damping_lib.FixedDamping(validation.damping_value(damping))

@@ -1,0 +1,94 @@
+import keras
+import pytest
+
+import keras_sfn
+from keras_sfn import configuration, saddle_free
+from keras_sfn import damping as damping_lib
+
+OPTIONS = {
+    "damping": "search",
+    "damping_grid": None,
+    "hvp_mode": "auto",
+    "max_step_norm": None,
+    "max_consecutive_rejections": 10,
+}
+
+
+def test_what_is_not_taken_has_a_stand_in():
+    options = configuration.complete(OPTIONS)
+    assert options["krylov_dimension"] is None
+    assert options["inner_steps"] == 1
+    assert options["use_previous_step"] is False
+    assert OPTIONS.items() <= options.items()
+
+
+def test_settings_hold_the_method():
+    options = configuration.complete(OPTIONS | {"damping": 0.5, "krylov_dimension": 7})
+    settings = configuration.settings(options, saddle_free.newton_direction, leave_saddles=False)
+    assert settings.damping == damping_lib.FixedDamping(0.5)
+    assert settings.krylov_dimension == 7
+    assert settings.direction is saddle_free.newton_direction
+    assert not settings.leave_saddles
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("krylov_dimension", 0),
+        ("inner_steps", 0),
+        ("curvature_batch_size", 0),
+        ("micro_batch_size", 1.5),
+        ("max_consecutive_rejections", 0),
+        ("max_step_norm", 0),
+        ("seed", -1),
+        ("use_previous_step", 1),
+        ("reorthogonalize", None),
+        ("hvp_mode", "fast"),
+        ("jit_compile", "yes"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        configuration.complete(OPTIONS | {name: value})
+
+
+def test_the_whole_hessian_is_not_for_xla_and_has_no_previous_step():
+    options = {"krylov_dimension": None, "jit_compile": True}
+    with pytest.raises(ValueError, match="`jit_compile` cannot be True with the whole Hessian"):
+        configuration.complete(OPTIONS | options)
+    whole = configuration.complete(OPTIONS | {"krylov_dimension": None, "use_previous_step": True})
+    assert whole["use_previous_step"] is False
+
+
+NAMES = {
+    "damped_newton": keras_sfn.DampedNewton,
+    "exact_saddle_free_newton": keras_sfn.ExactSaddleFreeNewton,
+    "saddle_free_newton": keras_sfn.SaddleFreeNewton,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_and_configurations_round_trip(name):
+    optimizer = keras.optimizers.get(name)
+    assert type(optimizer) is NAMES[name]
+    assert optimizer.name == name
+    changed = type(optimizer)(
+        learning_rate=0.5, damping=0.1, max_step_norm=2.0, weight_decay=0.01, use_ema=True
+    )
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(changed))
+    assert type(again) is NAMES[name]
+    assert again.get_config() == changed.get_config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_of_others_are_refused(name):
+    with pytest.raises(ValueError, match="`momentum` is not an argument"):
+        NAMES[name](momentum=0.9)
+    with pytest.raises(ValueError, match="`clipnorm` is not supported"):
+        NAMES[name](clipnorm=1.0)
+
+
+def test_the_exact_method_has_no_krylov_space():
+    with pytest.raises(ValueError, match="`krylov_dimension` is not an argument"):
+        keras_sfn.ExactSaddleFreeNewton(krylov_dimension=3)
+    assert keras_sfn.DampedNewton(krylov_dimension=None).get_config()["krylov_dimension"] is None
