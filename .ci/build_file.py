@@ -14,7 +14,9 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -161,7 +163,10 @@ class Project:
         def named(other: pathlib.PurePosixPath) -> bool:
             return not strings.isdisjoint({other.name, str(other)})
 
-        documents = [str(document) for document in self.documents if named(document)]
+        opened = [document for document in self.documents if named(document)]
+        # Links of a document are followed by the tests that read it.
+        linked = [target for document in opened for target in self._links(document)]
+        documents = sorted({str(document) for document in (*opened, *linked)})
         run = {":" + target_name(p) for p in self.files if named(p) and p.parts[0] in SCRIPTS}
         # pytest itself runs the file, and reads conftest.py beside it.
         shared = {":conftest", self._label("pytest", path)}
@@ -177,6 +182,14 @@ class Project:
                 "deps": sort_labels({*deps, *run, *shared}),
             },
         )
+
+    def _links(self, document: pathlib.PurePosixPath) -> Iterator[pathlib.PurePosixPath]:
+        """Yields the documents that a document links to."""
+        text = (self.root / document).read_text()
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            target = pathlib.PurePosixPath(os.path.normpath(document.parent / link))
+            if target in self.documents:
+                yield target
 
     def _imports(self, path: pathlib.PurePosixPath, tree: ast.Module) -> list[str]:
         labels = set()

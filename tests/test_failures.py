@@ -11,6 +11,8 @@ import keras_sfn
 from keras_sfn import failures
 from keras_sfn import step as step_lib
 
+pytestmark = pytest.mark.slow
+
 
 def data(rows=32):
     rng = np.random.default_rng(0)

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 import keras_sfn
 
+pytestmark = pytest.mark.slow
+
 
 def data(rows=40):
     rng = np.random.default_rng(0)

@@ -6,6 +6,8 @@ import tensorflow as tf
 import keras_sfn
 from keras_sfn import step as step_lib
 
+pytestmark = pytest.mark.slow
+
 
 def quadratic(eigenvalues, symmetric):
     matrix = symmetric(eigenvalues)

@@ -1,0 +1,47 @@
+"""The trajectories are those of the paper's first figure."""
+
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "saddle_surfaces.py"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The last point of each trajectory, and how many points it has."""
+    folder = tmp_path_factory.mktemp("results")
+    subprocess.run(
+        [sys.executable, str(EXAMPLE), f"--output_dir={folder}"],
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(EXAMPLE.parent.parent), *sys.path])},
+    )
+    assert (folder / "trajectories.png").read_bytes().startswith(b"\x89PNG")
+    ends = {}
+    with open(folder / "trajectories.csv") as file:
+        for row in csv.DictReader(file):
+            key = row["surface"], row["method"]
+            ends[key] = int(row["step"]), np.array([float(row["x"]), float(row["y"])])
+    return ends
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("surface", ["5 x^2 - y^2", "monkey saddle"])
+def test_newton_runs_into_the_saddle_and_ours_leaves(results, surface):
+    _, drawn = results[surface, "Newton"]
+    assert np.linalg.norm(drawn) < 0.05
+    steps, left = results[surface, "saddle-free Newton"]
+    assert np.abs(left).max() > 1
+    assert steps < 60
+
+
+@pytest.mark.slow
+def test_gradient_descent_lingers(results):
+    ours, _ = results["5 x^2 - y^2", "saddle-free Newton"]
+    theirs, _ = results["5 x^2 - y^2", "gradient descent"]
+    assert theirs > 2 * ours
