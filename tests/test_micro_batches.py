@@ -11,6 +11,8 @@ import keras_sfn
 from keras_sfn import hessian, micro_batches, vectors
 from keras_sfn import objective as objective_lib
 
+pytestmark = pytest.mark.slow
+
 ROWS = 22
 
 
@@ -56,7 +58,6 @@ def test_slices_give_the_step_of_the_whole_batch(size):
     assert_same(trained(micro_batch_size=size), trained())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -75,7 +76,6 @@ def test_with_other_options(options):
     assert_same(trained(micro_batch_size=8, **options), trained(**options))
 
 
-@pytest.mark.slow
 def test_recurrent_and_convolutional_layers():
     k = keras.layers
     results = []
@@ -213,7 +213,6 @@ print((peak() - before) // 1024)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_peak_memory_is_that_of_a_slice():
     """One layer's activations for all rows take 137 MiB, for a slice 6 MiB."""

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 import keras_sfn
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "search": {"damping": "search"},
     "adaptive": {"damping": "adaptive"},
@@ -89,7 +91,6 @@ def test_save_and_load_model(settings, uninterrupted, tmp_path):
     check(restored, fit(restored, 2), uninterrupted, settings)
 
 
-@pytest.mark.slow
 def test_save_and_load_under_xla(tmp_path):
     """Its random numbers differ from the graph's: a resumed run compiles the same way."""
     checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
@@ -139,7 +140,6 @@ def test_model_checkpoint(save_weights_only, settings, uninterrupted, tmp_path):
     check(model, fit(model, 4, initial_epoch=2), uninterrupted, settings)
 
 
-@pytest.mark.slow
 def test_backup_and_restore(uninterrupted, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -228,7 +228,6 @@ test_resume.fit(test_resume.compiled(), 4, callbacks=callbacks)
 """
 
 
-@pytest.mark.slow
 def test_a_process_killed_in_mid_epoch_goes_on_from_its_last_checkpoint(uninterrupted, tmp_path):
     path = [os.path.dirname(__file__), *sys.path]
     program = KILLED.format(path=path, directory=str(tmp_path))
