@@ -145,7 +145,7 @@ class ExactSaddleFreeNewton(base_optimizer.NewtonOptimizer):
         step = -learning_rate U (|theta| + damping)^-1 U' g
 
     A step costs n Hessian-vector products and the eigenvalues of an n x n matrix: on two CPU cores
-    about a second at n = 2,000 parameters and half a minute at 6,000. Memory is that of six n x n
+    1.4 s at n = 2,008 parameters and 46 s at 5,560 (a batch of 1,000). Memory is that of six n x n
     matrices; what cannot fit is refused. `SaddleFreeNewton` does the same in a Krylov subspace, and
     is equal to it where the subspace is the whole space.
 
