@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 
 class UntilStalled(keras.callbacks.Callback):
-    """Ends training once the loss on fixed data hardly falls any more.
+    """Ends training once the loss on fixed data hardly falls any more, or is not finite.
 
     Training has stalled when the lowest loss of the last `patience` epochs is not at least the
     fraction `improvement` below the lowest one before them. Afterwards the model has the weights of
@@ -72,7 +73,9 @@ class UntilStalled(keras.callbacks.Callback):
         self._bar.update(epoch + 1, [("loss", self.records[-1][2])])
         losses = [loss for _, _, loss in self.records]
         recent, before = losses[-self._patience :], losses[: -self._patience]
-        if before and min(recent) > (1 - self._improvement) * min(before):
+        if not math.isfinite(losses[-1]):
+            self.model.stop_training = True
+        elif before and min(recent) > (1 - self._improvement) * min(before):
             self.stalled = True
             self.model.stop_training = True
         self._start = time.perf_counter()
