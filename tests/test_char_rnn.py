@@ -119,6 +119,15 @@ def test_a_text_that_is_too_short(tmp_path):
         char_rnn.main([""])
 
 
+def test_results_that_cannot_be_written_stop_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        flagsaver.flagsaver(output_dir=str(tmp_path / "file" / "results")),
+        pytest.raises(SystemExit, match=r"cannot be made: Not a directory. Choose another"),
+    ):
+        char_rnn.main([""])
+
+
 def test_sgd_that_diverges_names_its_learning_rate(ptb_dir, tmp_path):
     settings = {
         "quick": True,
@@ -133,6 +142,24 @@ def test_sgd_that_diverges_names_its_learning_rate(ptb_dir, tmp_path):
         pytest.raises(SystemExit, match="diverged with --sgd_learning_rate=1e"),
     ):
         char_rnn.main([""])
+
+
+@pytest.mark.slow
+def test_what_diverges_after_the_plateau_has_no_spectrum(ptb_dir, tmp_path):
+    settings = {
+        "quick": True,
+        "dataset": "penn_treebank",
+        "ptb_dir": str(ptb_dir),
+        "optimizer": ["adam"],
+        "adam_learning_rate": 1e38,
+        "output_dir": str(tmp_path),
+    }
+    with flagsaver.flagsaver(**settings):
+        char_rnn.main([""])
+    plateau, adam = read(tmp_path / "summary.csv")
+    assert float(plateau["least_ritz_value"]) < float(plateau["largest_ritz_value"])
+    assert adam["training_loss"] == adam["least_ritz_value"] == "nan"
+    assert {row["stage"] for row in read(tmp_path / "spectrum.csv")} == {"sgd until it stalls"}
 
 
 def test_recurrent_weights_are_orthogonal():
