@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import digits_dataset
 import numpy as np
+import prepared_sets
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import downloader
 
 # Sets that a builder of ours makes from an installed package: no network is ever needed.
 EMBEDDED = {"digits": digits_dataset.Digits}
@@ -32,9 +31,13 @@ def load_images(
         SystemExit: The set is unknown, not prepared, or holds no images of one size; one line says
             what to do.
     """
-    builder = _builder(name, data_dir)
-    if not builder.is_prepared():
-        _prepare(builder, name, download)
+    builder = prepared_sets.open_prepared(
+        name,
+        data_dir=data_dir,
+        download=download,
+        embedded=EMBEDDED,
+        advice="Choose digits, mnist, fashion_mnist or another image set.",
+    )
     features = builder.info.features
     if "image" not in features:
         sys.exit(f"--dataset={name} has no feature 'image' (it has {', '.join(features)}).")
@@ -43,34 +46,3 @@ def load_images(
     print(f"Loading {name} ({split})", flush=True)
     rows = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
     return rows["image"].astype(np.float32) / 255
-
-
-def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
-    try:
-        if name in EMBEDDED:
-            return EMBEDDED[name](data_dir=data_dir)
-        return tfds.builder(name, data_dir=data_dir, try_gcs=False)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        sys.exit(
-            f"--dataset={name} is not in TensorFlow Datasets and not prepared in --data_dir "
-            f"({reason}). Choose digits, mnist, fashion_mnist or another image set."
-        )
-
-
-def _prepare(builder: tfds.core.DatasetBuilder, name: str, download: bool) -> None:
-    if name not in EMBEDDED:
-        if not download:
-            sys.exit(
-                f"--dataset={name} is not prepared in {builder.data_dir}. Run again with "
-                "--download to fetch it over the network, or point --data_dir to where it is."
-            )
-        print(f"Fetching {name} over the network into {builder.data_dir}", flush=True)
-    tfds.disable_progress_bar()
-    # TFDS would ask each address eleven times with growing pauses, minutes without a network.
-    downloader.MAX_RETRIES = 2
-    try:
-        builder.download_and_prepare()
-    except (OSError, tfds.download.DownloadError) as error:
-        sys.exit(f"--dataset={name} could not be fetched: {error}. Check the network.")

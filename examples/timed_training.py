@@ -18,10 +18,11 @@ class TimedTraining(keras.callbacks.Callback):
 
     Args:
         name: Shown before the progress bar.
-        inputs: Rows on which the loss is recorded, inputs and targets at once (an autoencoder).
+        inputs: Rows on which the loss is recorded.
         seconds: Training time.
         points: Number of records over the budget.
         cosine: Whether the learning rate falls to zero over the budget along half a cosine.
+        targets: Those of the rows; None where they are the inputs (an autoencoder).
 
     Attributes:
         records: List of (seconds, steps, loss).
@@ -29,13 +30,19 @@ class TimedTraining(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, name: str, inputs: np.ndarray, seconds: float, points: int, cosine: bool
+        self,
+        name: str,
+        inputs: np.ndarray,
+        seconds: float,
+        points: int,
+        cosine: bool,
+        targets: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.records: list[tuple[float, int, float]] = []
         self.first_step_seconds = math.nan
         self._name = name
-        self._inputs = inputs
+        self._data = inputs, inputs if targets is None else targets
         self._seconds = seconds
         self._marks = [seconds * (i + 1) / points for i in range(points)]
         self._cosine = cosine
@@ -85,7 +92,5 @@ class TimedTraining(keras.callbacks.Callback):
         self._bar.update(seconds, values, finalize=finalize)
 
     def _record(self, seconds: float) -> None:
-        self._last_loss = float(
-            self.model.evaluate(self._inputs, self._inputs, batch_size=1024, verbose=0)
-        )
+        self._last_loss = float(self.model.evaluate(*self._data, batch_size=1024, verbose=0))
         self.records.append((seconds, self._steps, self._last_loss))
