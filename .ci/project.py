@@ -14,7 +14,7 @@ else:
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Folders, besides its own, from which a test imports (pytest's `pythonpath`).
-PYTHON_PATH = (".ci",)
+PYTHON_PATH = (".ci", "examples")
 # Where a module is not called like the distribution it comes from.
 DISTRIBUTION_OF = {"absl": "absl_py", "sklearn": "scikit_learn"}
 

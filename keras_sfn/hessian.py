@@ -224,7 +224,7 @@ def dense(
     """
 
     def block(rows: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(matvec, rows)
+        return tf.map_fn(matvec, rows, parallel_iterations=1)
 
     def matrix() -> tf.Tensor:
         compiled = (
