@@ -59,8 +59,8 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of weights, draws and batches.")
 _QUICK = flags.DEFINE_bool("quick", False, "A try-out in seconds, too short to tell anything.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/classifier", "Where results go.")
 
-# The --quick form: these sizes, and no other flag larger than this.
-_SMALL_HIDDEN = (3, 5)
+# The --quick form: this size, and no other flag larger than this.
+_SMALL_HIDDEN = (5,)
 _SMALL = {"rows": 200, "epochs": 4, "inner_steps": 2, "draws": 2, "eigenvalues": 1}
 
 # Gradients that a step costs: its own, and about three evaluations of the loss for the damping.
