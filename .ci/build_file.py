@@ -32,7 +32,7 @@ SOURCES = {
 # What a test may run.
 SCRIPTS = ("examples", ".ci")
 # What a test may open. Code is not listed: it is a dependency.
-DOCUMENTS = ("*.md", "*.toml", ".ci/*.txt", "MODULE.bazel", "docs/*.md")
+DOCUMENTS = ("*.md", "*.toml", ".ci/*.txt", "MODULE.bazel", "docs/*.md", "docs/*.png")
 # Under pytest's main the file under test is an argument; it is no module of its own.
 TEST_MAIN = pathlib.PurePosixPath("tests/run_pytest.py")
 # Python 3.10 does not know `tomllib`; what is written must be the same with every version.

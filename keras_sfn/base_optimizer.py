@@ -248,16 +248,16 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         def compute() -> tuple[
             objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor
         ]:
-            evaluation, result, report = self._compute_step(objective, curvature, mode)
+            evaluation, result, report = self._compute_step(objective, curvature, mode, jit)
             updated[:] = [variable for variable, _ in evaluation.updates]
             values = [value for _, value in evaluation.updates]
             return evaluation._replace(updates=[]), values, result, report
 
+        jit = not eager and devices.jit_compile(self.jit_compile, ops, can_compile)
         if not eager:
-            # XLA takes minutes for the eigenvalues of a large matrix.
-            can_compile &= self._settings.krylov_dimension is not None
-            jit = devices.jit_compile(self.jit_compile, ops, can_compile)
-            compute = tf.function(compute, autograph=False, jit_compile=jit)
+            # XLA takes minutes for the eigenvalues of a large matrix: there, only products are its.
+            whole = self._settings.krylov_dimension is None
+            compute = tf.function(compute, autograph=False, jit_compile=jit and not whole)
         evaluation, values, result, report = compute()
         _carry_out(updated, values, result.finite)
         self._apply_step(space, result)
@@ -300,7 +300,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             objective.reseed(tf.stack([seed, count]))
 
     def _compute_step(
-        self, objective: objective_lib.Loss, curvature: objective_lib.Loss, mode: str
+        self, objective: objective_lib.Loss, curvature: objective_lib.Loss, mode: str, jit: bool
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
         space = objective.space
         point = space.flatten(space.values())
@@ -310,10 +310,12 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             previous = space.flatten(
                 [self._previous_step[self._get_variable_index(v)] for v in space.variables]
             )
+        matvec = hessian.hessian_vector_product(curvature, point, mode)
         problem = step_lib.Problem(
             loss=objective.loss,
             gradient=objective.gradient,
-            matvec=hessian.hessian_vector_product(curvature, point, mode),
+            matvec=matvec,
+            hessian=hessian.dense(matvec, space.size, space.dtype, jit),
         )
         result = step_lib.saddle_free_step(
             problem,

@@ -208,6 +208,35 @@ def hessian_vector_product(
     )
 
 
+def dense(
+    matvec: Callable[[tf.Tensor], tf.Tensor], size: int, dtype: str, jit: bool
+) -> Callable[[], tf.Tensor]:
+    """Returns () -> the matrix of `matvec`, shape (n, n), by n products in one compiled loop.
+
+    The rows are those of H', and so of H where it is symmetric. One product is held at a time: as
+    fast under XLA as blocks of 16 or 64 vectorised ones, whose activations would be held together.
+
+    Args:
+        matvec: v -> H v, on shape (n,).
+        size: n.
+        dtype: Of the vectors.
+        jit: Whether XLA compiles the products; nothing else of a step with the whole Hessian is.
+    """
+
+    def block(rows: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(matvec, rows, parallel_iterations=1)
+
+    def matrix() -> tf.Tensor:
+        compiled = (
+            block
+            if tf.executing_eagerly()
+            else tf.function(block, autograph=False, jit_compile=jit)
+        )
+        return compiled(tf.eye(size, dtype=dtype))
+
+    return matrix
+
+
 def _product(
     objective: objective_lib.Objective, point: tf.Tensor, vector: tf.Tensor, mode: str
 ) -> tf.Tensor:

@@ -23,8 +23,10 @@ _COPIES = 2
 _OTHER_VECTORS = 6
 
 # Matrices that a step with the whole Hessian holds: unit vectors, Hessian, its symmetric part and
-# that in units of its largest entry, eigenvectors, and the solver's workspace.
-_MATRICES = 6
+# that in units of its largest entry, and, in float64 whatever the dtype, those of NumPy's solver.
+# Measured with 3,385 parameters in float32 and 2,085 in float64, the peak grew by 54 and 62 bytes
+# for each entry of the Hessian.
+_MATRICES = 8
 
 _CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
@@ -62,12 +64,12 @@ def refuse_hessian_too_large(space: vectors.ParameterSpace) -> None:
     Raises:
         MemoryError: They cannot.
     """
-    wanted = _MATRICES * space.size**2 * np.dtype(space.dtype).itemsize
+    wanted = _MATRICES * space.size**2 * np.dtype("float64").itemsize
     available, device = device_memory()
     if wanted > available:
         raise MemoryError(
             f"A step with the whole Hessian of n = {space.size} parameters takes {wanted} bytes "
-            f"({_MATRICES} matrices of n x n, {space.dtype}), and the {device} has "
+            f"({_MATRICES} matrices of n x n, float64), and the {device} has "
             f"{available:.0f}. Use `SaddleFreeNewton`, which needs a few vectors, or train fewer "
             "variables "
             "(`layer.trainable = False`)."

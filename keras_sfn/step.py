@@ -57,11 +57,13 @@ class Problem(NamedTuple):
         loss: Point -> scalar loss.
         gradient: Point -> gradient of the loss, shape (n,).
         matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
+        hessian: () -> that Hessian, shape (n, n); needed where `Settings.krylov_dimension` is None.
     """
 
     loss: Callable[[tf.Tensor], tf.Tensor]
     gradient: Callable[[tf.Tensor], tf.Tensor]
     matvec: Callable[[tf.Tensor], tf.Tensor]
+    hessian: Callable[[], tf.Tensor] | None = None
 
 
 class Settings(NamedTuple):
@@ -208,8 +210,9 @@ def _subspace(
     size = int(gradient.shape[0])
     if settings.krylov_dimension is None:
         # The whole space: the eigenvectors themselves are the basis.
-        hessian = tf.map_fn(problem.matvec, tf.eye(size, dtype=gradient.dtype))
-        ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2)
+        assert problem.hessian is not None
+        hessian = problem.hessian()
+        ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2, on_host=True)
         return (
             ritz,
             lambda vector: tf.linalg.matvec(ritz.vectors, vector, transpose_a=True),

@@ -66,6 +66,29 @@ def test_a_step_is_that_of_numpy_with_a_hessian_of_differences(make, absolute):
     assert np.linalg.norm(step - expected) < 1e-4 * np.linalg.norm(expected)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("make", "absolute"),
+    [
+        (lambda d: keras_sfn.ExactSaddleFreeNewton(damping=d, inner_steps=3), True),
+        (lambda d: keras_sfn.DampedNewton(krylov_dimension=None, damping=d, inner_steps=3), False),
+    ],
+    ids=["exact", "damped"],
+)
+def test_inner_steps_take_new_gradients_and_the_same_hessian(make, absolute):
+    model, x, y, gradient, weights = problem()
+    damping = 0.3
+    values, vectors = np.linalg.eigh(difference_hessian(gradient, weights))
+    stiffness = (np.abs(values) if absolute else values) + damping
+    expected = weights
+    for _ in range(3):
+        expected = expected - vectors @ ((vectors.T @ gradient(expected)) / stiffness)
+    model.compile(make(damping), "mse")
+    model.train_on_batch(x, y)
+    found = np.concatenate([w.ravel() for w in model.get_weights()])
+    assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected - weights)
+
+
 OPTIMIZERS = {
     "exact_saddle_free_newton": {},
     "damped_newton": {},

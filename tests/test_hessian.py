@@ -40,6 +40,14 @@ def test_product_with_a_quadratic_is_exact(mode, symmetric):
     np.testing.assert_allclose(product(vector), matrix @ vector.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_dense_is_the_matrix_of_the_products_in_a_graph_and_in_eager_code(jit, symmetric):
+    matrix = symmetric([-3.0, -1.0, 0.5, 4.0])
+    form = hessian.dense(lambda v: tf.linalg.matvec(matrix, v), 4, "float64", jit)
+    np.testing.assert_allclose(form(), matrix, rtol=1e-12)
+    np.testing.assert_allclose(tf.function(form, autograph=False)(), matrix, rtol=1e-12)
+
+
 LAYERS = {
     "batch normalization": ((3,), lambda k: [k.Dense(4), k.BatchNormalization(), k.Dense(2)]),
     "layer normalization": ((3,), lambda k: [k.Dense(4), k.LayerNormalization(), k.Dense(2)]),

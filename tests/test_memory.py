@@ -69,10 +69,10 @@ def test_memory_of_a_gpu_is_that_of_the_largest(monkeypatch, tmp_path, answer, e
     memory._largest_gpu.cache_clear()
 
 
-def test_of_a_whole_hessian_six_matrices_count(monkeypatch):
+def test_of_a_whole_hessian_eight_matrices_of_float64_count(monkeypatch):
     space = vectors.ParameterSpace([keras.Variable(np.zeros(100), dtype="float32")])
-    monkeypatch.setattr(memory, "device_memory", lambda: (6 * 100**2 * 4, "machine"))
+    monkeypatch.setattr(memory, "device_memory", lambda: (8 * 100**2 * 8, "machine"))
     memory.refuse_hessian_too_large(space)
-    monkeypatch.setattr(memory, "device_memory", lambda: (6 * 100**2 * 4 - 1, "machine"))
-    with pytest.raises(MemoryError, match=r"n = 100 parameters takes 240000 bytes"):
+    monkeypatch.setattr(memory, "device_memory", lambda: (8 * 100**2 * 8 - 1, "machine"))
+    with pytest.raises(MemoryError, match=r"n = 100 parameters takes 640000 bytes"):
         memory.refuse_hessian_too_large(space)
