@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -23,9 +24,11 @@ class TimedTraining(keras.callbacks.Callback):
         points: Number of records over the budget.
         cosine: Whether the learning rate falls to zero over the budget along half a cosine.
         targets: Those of the rows; None where they are the inputs (an autoencoder).
+        measure: Called at each record, for what else is to be recorded.
 
     Attributes:
         records: List of (seconds, steps, loss).
+        measurements: What `measure` returned at each of them; empty without it.
         first_step_seconds: Time until the first batch was done.
     """
 
@@ -37,15 +40,18 @@ class TimedTraining(keras.callbacks.Callback):
         points: int,
         cosine: bool,
         targets: np.ndarray | None = None,
+        measure: Callable[[], tuple[float, ...]] | None = None,
     ) -> None:
         super().__init__()
         self.records: list[tuple[float, int, float]] = []
+        self.measurements: list[tuple[float, ...]] = []
         self.first_step_seconds = math.nan
         self._name = name
         self._data = inputs, inputs if targets is None else targets
         self._seconds = seconds
         self._marks = [seconds * (i + 1) / points for i in range(points)]
         self._cosine = cosine
+        self._measure = measure
         self._steps = 0
         self._shown = 0
         self._base_rate = 0.0
@@ -94,3 +100,5 @@ class TimedTraining(keras.callbacks.Callback):
     def _record(self, seconds: float) -> None:
         self._last_loss = float(self.model.evaluate(*self._data, batch_size=1024, verbose=0))
         self.records.append((seconds, self._steps, self._last_loss))
+        if self._measure is not None:
+            self.measurements.append(self._measure())

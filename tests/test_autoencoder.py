@@ -55,6 +55,40 @@ def test_digits_with_ours_and_kerass(data_dir, tmp_path):
 
 
 @pytest.mark.slow
+def test_from_the_plateau_of_sgd_and_again_from_its_checkpoint(data_dir, tmp_path):
+    flags = ["--quick", "--seconds=0.5", "--hidden=16,4", "--rows=200", "--activation=sigmoid"]
+    flags += ["--initializer=sparse", "--lanczos_steps=4", "--plateau_learning_rate=0.05"]
+    first = tmp_path / "first"
+    names = "saddle_free_newton,damped_newton,nesterov,adam"
+    rates = ["--adam_learning_rate=1e-3,1e-2", "--sgd_learning_rate=0.01"]
+    run(
+        data_dir, "--start=plateau", f"--optimizer={names}", f"--output_dir={first}", *rates, *flags
+    )
+    by_name = {}
+    for row in read_losses(first / "losses.csv"):
+        by_name.setdefault(row["optimizer"], []).append(row)
+    way = by_name.pop("sgd until it stalls")
+    trained = [*names.split(",")[:3], "adam 0.001", "adam 0.01"]
+    assert list(by_name) == trained
+    plateau = min(float(row["mean_squared_error"]) for row in way)
+    assert plateau < float(way[0]["mean_squared_error"])
+    for rows in by_name.values():
+        assert float(rows[0]["mean_squared_error"]) == pytest.approx(plateau, rel=1e-5)
+        assert float(rows[0]["sum_over_pixels"]) == pytest.approx(64 * plateau, rel=1e-5)
+        assert all(float(row["gradient_norm"]) > 0 for row in rows)
+        assert all(np.isfinite(float(row["lowest_ritz_value"])) for row in rows)
+    assert float(by_name["saddle_free_newton"][-1]["mean_squared_error"]) < plateau
+    for name in ("loss.png", "curvature.png", "plateau.png", "reconstructions.png"):
+        assert (first / name).read_bytes().startswith(b"\x89PNG")
+
+    second = tmp_path / "second"
+    checkpoint = f"--checkpoint={first / 'plateau.weights.h5'}"
+    run(data_dir, checkpoint, "--optimizer=adam", f"--output_dir={second}", *flags)
+    again = read_losses(second / "losses.csv")
+    assert float(again[0]["mean_squared_error"]) == pytest.approx(plateau, rel=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_prepared_image_set_of_tfds(data_dir, tmp_path, channels):
     images = np.random.default_rng(0).integers(0, 255, (40, 6, 6, channels)).astype("uint8")
@@ -87,6 +121,9 @@ def test_a_prepared_image_set_of_tfds(data_dir, tmp_path, channels):
         (["--dataset=mnist"], r"--dataset=mnist is not prepared in .* Run again with --download"),
         (["--dataset=no_such_set"], r"--dataset=no_such_set is not in TensorFlow Datasets"),
         (["--optimizer=newton"], r"--optimizer=newton is neither ours nor Keras's"),
+        (["--adam_learning_rate=1e-3,x"], r"--adam_learning_rate=1e-3,x must be positive numbers"),
+        (["--output_dir=README.md/x"], r"--output_dir=README.md/x cannot be made: Not a directory"),
+        (["--checkpoint=none.weights.h5"], r"--checkpoint=none.weights.h5 cannot be read into"),
         (["extra"], r"Unknown arguments: \['extra'\]"),
     ],
 )

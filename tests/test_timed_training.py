@@ -1,0 +1,43 @@
+"""Training by the clock."""
+
+import keras
+import numpy as np
+import pytest
+import timed_training
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+
+
+def train(seconds, points, cosine=False, **options):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    timer = timed_training.TimedTraining("sgd", X, seconds, points, cosine, **options)
+    model.fit(X, X, batch_size=20, epochs=100_000, verbose=0, callbacks=[timer])
+    return model, timer
+
+
+def test_ends_in_time_with_a_record_at_each_point(capsys):
+    model, timer = train(0.3, 3)
+    assert len(timer.records) == 4
+    times = [seconds for seconds, _, _ in timer.records]
+    np.testing.assert_array_less([0.1, 0.2, 0.3], np.add(times[1:], 1e-9))
+    assert timer.records[-1][2] == pytest.approx(model.evaluate(X, X, verbose=0), rel=1e-5)
+    assert timer.first_step_seconds > 0
+    assert timer.measurements == []
+    assert "sgd: training for 0.3 s" in capsys.readouterr().out
+
+
+def test_measures_at_each_record():
+    calls = []
+    _, timer = train(0.2, 2, measure=lambda: calls.append(1) or (float(len(calls)),))
+    assert timer.measurements == [(1.0,), (2.0,), (3.0,)]
+
+
+def test_the_learning_rate_falls_to_zero():
+    model, _ = train(0.2, 1, cosine=True)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0, abs=1e-9)
+
+
+def test_other_targets():
+    model, timer = train(0.1, 1, targets=X + 1)
+    assert timer.records[-1][2] == pytest.approx(model.evaluate(X, X + 1, verbose=0), rel=1e-5)
