@@ -5,7 +5,7 @@ The recurrence, with q_0 = start / |start|:
     w = A q_j,   alpha_j = q_j' w,   w <- w - alpha_j q_j - beta_{j-1} q_{j-1},
     beta_j = |w|,   q_{j+1} = w / beta_j
 
-With reorthogonalisation a classical Gram-Schmidt pass over all rows follows the recurrence (and a
+With reorthogonalisation a Gram-Schmidt pass over all rows so far follows the recurrence (and a
 second one where the first cancelled a good part of w), so that the basis stays orthonormal to
 rounding.
 
@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from keras_sfn import row_blocks
 
 # A second Gram-Schmidt pass runs where the first leaves less than this fraction of the vector.
 _CANCELLATION = 0.5**0.5
@@ -49,16 +51,40 @@ class LanczosResult(NamedTuple):
     breakdown: tf.Tensor
 
 
+class Krylov(NamedTuple):
+    """What `build` returns: as `LanczosResult`, with the basis as it was built."""
+
+    blocks: row_blocks.Blocks
+    projected: tf.Tensor
+    residual: tf.Tensor
+    breakdown: tf.Tensor
+
+
 class _State(NamedTuple):
     """What the loop carries: the row in turn and all that has been found so far."""
 
     index: tf.Tensor  # (), the row in turn
     row: tf.Tensor  # (n,), the row in turn itself, not yet in the basis
-    basis: tf.Tensor  # (k, n), rows from `index` on are zero
+    before: tf.Tensor  # (n,), the row before it
+    blocks: row_blocks.Blocks  # rows from `index` on are zero
     projected: tf.Tensor  # (k, k), row j holds the coefficients of A q_j
     residual: tf.Tensor  # (n,)
     operator_norm: tf.Tensor  # (), the largest |A q| so far, a lower bound of |A|
     breakdown: tf.Tensor  # (k,)
+
+
+# What `_next_row` makes orthogonal to the basis, in this order; each may be left out.
+_KRYLOV, _KRYLOV_AGAIN, _APPEND, _APPEND_AGAIN, _RANDOM, _RANDOM_AGAIN, _DONE = range(7)
+
+
+class _Search(NamedTuple):
+    """What the search for the next row carries."""
+
+    task: tf.Tensor  # (), what `vector` is
+    vector: tf.Tensor  # (n,), to be made orthogonal
+    coefficients: tf.Tensor  # (k,), of A q_j in the basis
+    residual: tf.Tensor  # (n,), what is left of A q_j
+    row: tf.Tensor  # (n,), the next row so far, not normalised
 
 
 def lanczos(
@@ -93,25 +119,57 @@ def lanczos(
     Raises:
         ValueError: `num_steps` is less than 1, or `start` is not a vector of known length.
     """
+    krylov = build(matvec, start, num_steps, reorthogonalize, append=append, seed=seed)
+    diagonal = tf.linalg.diag_part(krylov.projected)
+    several = int(diagonal.shape[0]) > 1
+    return LanczosResult(
+        basis=tf.concat(krylov.blocks, axis=0),
+        diagonal=diagonal,
+        off_diagonal=tf.linalg.diag_part(krylov.projected, k=1) if several else diagonal[:0],
+        projected=krylov.projected,
+        residual=krylov.residual,
+        breakdown=krylov.breakdown,
+    )
+
+
+def build(
+    matvec: Callable[[tf.Tensor], tf.Tensor],
+    start: tf.Tensor,
+    num_steps: int,
+    reorthogonalize: bool = True,
+    *,
+    append: tf.Tensor | None = None,
+    seed: tf.Tensor | tuple[int, int] = (0, 0),
+) -> Krylov:
+    """Does what `lanczos` does, without a copy of the basis; the arguments are the same."""
     size = _check_arguments(start, num_steps, append)
     rank = min(int(num_steps), size)
     seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
 
     def body(*fields: tf.Tensor) -> _State:
         state = _State(*fields)
-        basis = _set_row(state.basis, state.index, state.row)
+        blocks = row_blocks.set_row(state.blocks, state.index, state.row)
         product = matvec(state.row)
-        is_last = tf.equal(state.index, rank - 1)
-        all_rows = reorthogonalize or (append is not None and is_last)
-        coefficients, residual = _remove_rows(basis, product, state.index, all_rows)
         operator_norm = tf.maximum(state.operator_norm, tf.norm(product))
-        broke = _is_rounding(residual, operator_norm)
+        coefficients, rest = _remove_near(state, product, rank)
+        appended = append if append is not None and rank > 1 else None
+        search = _next_row(
+            blocks,
+            _Search(tf.constant(_KRYLOV), rest, coefficients, rest, rest),
+            state.index,
+            operator_norm,
+            reorthogonalize,
+            appended,
+            seed,
+        )
+        broke = _is_rounding(search.residual, operator_norm)
         return _State(
             index=state.index + 1,
-            row=_next_row(basis, residual, broke, state.index + 1, append, seed),
-            basis=basis,
-            projected=_set_row(state.projected, state.index, coefficients),
-            residual=residual,
+            row=_normalised(search.row),
+            before=state.row,
+            blocks=blocks,
+            projected=_set_row(state.projected, state.index, search.coefficients),
+            residual=search.residual,
             operator_norm=operator_norm,
             breakdown=tf.where(tf.range(rank) == state.index, broke, state.breakdown),
         )
@@ -120,13 +178,9 @@ def lanczos(
     # Row j of the recorded coefficients is A q_j seen from rows 0 to j: the lower triangle. The
     # entries above it were zero when they were taken, for lack of the later rows.
     lower = tf.linalg.band_part(state.projected, -1, 0)
-    diagonal = tf.linalg.diag_part(lower)
-    projected = lower + tf.transpose(lower) - tf.linalg.diag(diagonal)
-    return LanczosResult(
-        basis=state.basis,
-        diagonal=diagonal,
-        off_diagonal=tf.linalg.diag_part(projected, k=1) if rank > 1 else diagonal[:0],
-        projected=projected,
+    return Krylov(
+        blocks=state.blocks,
+        projected=lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower)),
         residual=state.residual,
         breakdown=state.breakdown,
     )
@@ -146,16 +200,16 @@ def _check_arguments(start: tf.Tensor, num_steps: int, append: tf.Tensor | None)
 def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
     size, dtype = int(start.shape[0]), start.dtype
     norm = tf.norm(start)
-    basis = tf.zeros((rank, size), dtype)
     row = tf.cond(
         tf.math.is_finite(norm) & (norm > 0),
-        lambda: start / norm,
-        lambda: _random_row(basis, seed, tf.constant(0)),
+        lambda: start,
+        lambda: _random_vector(start, seed, tf.constant(0)),
     )
     return _State(
         index=tf.constant(0),
-        row=row,
-        basis=basis,
+        row=_normalised(row),
+        before=tf.zeros((size,), dtype),
+        blocks=row_blocks.zeros(rank, size, dtype),
         projected=tf.zeros((rank, rank), dtype),
         residual=tf.zeros((size,), dtype),
         operator_norm=tf.zeros((), dtype),
@@ -163,33 +217,84 @@ def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
     )
 
 
-def _remove_rows(
-    basis: tf.Tensor, product: tf.Tensor, index: tf.Tensor, all_rows: bool | tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits A q_j into its coefficients in the basis, shape (k,), and what is left, (n,)."""
-    # The two large components go first. What the pass over all rows then removes is small, so that
-    # an error in the orthogonality of earlier rows is not amplified from row to row.
-    before = tf.maximum(index - 1, 0)
-    near = tf.stack([basis[before], basis[index]])
-    weights = tf.linalg.matvec(near, product)
-    # At j = 0 both are the same row: it counts once.
-    weights *= tf.cast(tf.stack([index > 0, True]), weights.dtype)
-    residual = product - tf.linalg.matvec(near, weights, transpose_a=True)
-    coefficients = tf.scatter_nd([[before], [index]], weights, (basis.shape[0],))
+def _remove_near(state: _State, product: tf.Tensor, rank: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Takes rows j - 1 and j out of A q_j; returns their coefficients, shape (k,), and the rest.
 
-    def against_all() -> tuple[tf.Tensor, tf.Tensor]:
-        rest = tf.linalg.matvec(basis, residual)
-        left = residual - tf.linalg.matvec(basis, rest, transpose_a=True)
-        left = tf.cond(
-            tf.norm(left) < _CANCELLATION * tf.norm(residual),
-            lambda: _orthogonalise(basis, left),
-            lambda: left,
+    These two components are large and go first. What a pass over all rows then removes is small, so
+    that an error in the orthogonality of earlier rows is not amplified from row to row.
+    """
+    weights = tf.stack(
+        [tf.tensordot(state.before, product, 1), tf.tensordot(state.row, product, 1)]
+    )
+    rest = product - weights[0] * state.before - weights[1] * state.row
+    # At j = 0 the row before is zero, and so is its weight.
+    places = tf.stack([tf.maximum(state.index - 1, 0), state.index])
+    return tf.scatter_nd(places[:, None], weights, (rank,)), rest
+
+
+def _next_row(
+    blocks: row_blocks.Blocks,
+    search: _Search,
+    index: tf.Tensor,
+    operator_norm: tf.Tensor,
+    reorthogonalize: bool,
+    append: tf.Tensor | None,
+    seed: tf.Tensor,
+) -> _Search:
+    """Finds what comes after row `index`: what is left of A q_j, `append`, or a random vector.
+
+    All that is made orthogonal goes through one place, one pass a round, so that the program has
+    one copy of it.
+    """
+    rank = int(search.coefficients.shape[0])
+    is_last = tf.equal(index, rank - 1)
+    append_now = tf.equal(index, rank - 2) if append is not None else tf.constant(False)
+
+    def after_krylov(residual: tf.Tensor) -> tf.Tensor:
+        broke = _is_rounding(residual, operator_norm)
+        task = tf.where(append_now, _APPEND, tf.where(broke, _RANDOM, _DONE))
+        return tf.where(is_last, _DONE, task)
+
+    def body(*fields: tf.Tensor) -> _Search:
+        state = _Search(*fields)
+        vector = tf.cond(
+            tf.equal(state.task, _RANDOM),
+            lambda: _random_vector(state.vector, seed, index + 1),
+            lambda: state.vector,
         )
-        return coefficients + rest, left
+        if append is not None:
+            vector = tf.where(tf.equal(state.task, _APPEND), append, vector)
+        found, left = row_blocks.remove(blocks, vector, index + 1)
+        is_first_pass = tf.equal(state.task, _KRYLOV)
+        of_krylov = state.task <= _KRYLOV_AGAIN
+        residual = tf.where(of_krylov, left, state.residual)
+        cancelled = is_first_pass & (tf.norm(left) < _CANCELLATION * tf.norm(vector))
+        broke = _is_rounding(residual, operator_norm)
+        task = tf.where(
+            of_krylov, tf.where(cancelled, _KRYLOV_AGAIN, after_krylov(residual)), state.task + 1
+        )
+        usable = tf.constant(True)
+        if append is not None:
+            # Less than the root of the precision left over means it lies in the span so far.
+            usable = tf.norm(left) > _epsilon(left.dtype) ** 0.5 * tf.norm(append)
+            rejected = tf.where(broke, _RANDOM, _DONE)
+            is_end = tf.equal(state.task, _APPEND_AGAIN)
+            task = tf.where(is_end, tf.where(usable, _DONE, rejected), task)
+            usable |= ~is_end
+        return _Search(
+            task=task,
+            vector=left,
+            coefficients=state.coefficients + tf.where(is_first_pass, found, 0),
+            residual=residual,
+            row=tf.where(usable, left, residual),
+        )
 
-    if isinstance(all_rows, bool):
-        return against_all() if all_rows else (coefficients, residual)
-    return tf.cond(all_rows, against_all, lambda: (coefficients, residual))
+    # The last row sees its coefficients in all rows where one of them was appended.
+    all_rows = tf.constant(True) if reorthogonalize else is_last & (append is not None)
+    search = search._replace(
+        task=tf.where(all_rows, _KRYLOV, after_krylov(search.residual)),
+    )
+    return _Search(*tf.while_loop(lambda task, *_: task < _DONE, body, search))
 
 
 def _is_rounding(residual: tf.Tensor, operator_norm: tf.Tensor) -> tf.Tensor:
@@ -197,45 +302,13 @@ def _is_rounding(residual: tf.Tensor, operator_norm: tf.Tensor) -> tf.Tensor:
     return ~(tf.norm(residual) > 10 * _epsilon(residual.dtype) * operator_norm)
 
 
-def _next_row(
-    basis: tf.Tensor,
-    residual: tf.Tensor,
-    broke: tf.Tensor,
-    index: tf.Tensor,
-    append: tf.Tensor | None,
-    seed: tf.Tensor,
-) -> tf.Tensor:
-    def krylov() -> tf.Tensor:
-        return tf.cond(
-            broke,
-            lambda: _random_row(basis, seed, index),
-            lambda: residual / tf.norm(residual),
-        )
-
-    if append is None:
-        return krylov()
-
-    def appended() -> tf.Tensor:
-        left = _orthogonalise(basis, _orthogonalise(basis, append))
-        norm = tf.norm(left)
-        # Less than the root of the precision left over means it lies in the span so far.
-        usable = norm > _epsilon(basis.dtype) ** 0.5 * tf.norm(append)
-        return tf.cond(usable, lambda: left / norm, krylov)
-
-    return tf.cond(tf.equal(index, basis.shape[0] - 1), appended, krylov)
+def _random_vector(like: tf.Tensor, seed: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_normal(like.shape, seed + tf.stack([0, index]), dtype=like.dtype)
 
 
-def _random_row(basis: tf.Tensor, seed: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    seed = seed + tf.stack([0, index])
-    row = tf.random.stateless_normal((basis.shape[1],), seed, dtype=basis.dtype)
-    row = _orthogonalise(basis, _orthogonalise(basis, row))
-    norm = tf.norm(row)
-    return tf.where(norm > 0, row / norm, row)
-
-
-def _orthogonalise(basis: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
-    coefficients = tf.linalg.matvec(basis, vector)
-    return vector - tf.linalg.matvec(basis, coefficients, transpose_a=True)
+def _normalised(vector: tf.Tensor) -> tf.Tensor:
+    norm = tf.norm(vector)
+    return tf.where(norm > 0, vector / norm, vector)
 
 
 def _set_row(matrix: tf.Tensor, index: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

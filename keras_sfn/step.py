@@ -32,7 +32,7 @@ import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
 from keras_sfn import lanczos as lanczos_lib
-from keras_sfn import saddle_free
+from keras_sfn import row_blocks, saddle_free
 
 # Lengths tried along a direction of negative curvature where the gradient says nothing. The
 # quadratic model has no bound there, so the loss itself decides, in both directions.
@@ -218,7 +218,7 @@ def _subspace(
             lambda vector: tf.linalg.matvec(ritz.vectors, vector, transpose_a=True),
             lambda position: tf.linalg.matvec(ritz.vectors, position),
         )
-    subspace = lanczos_lib.lanczos(
+    subspace = lanczos_lib.build(
         problem.matvec,
         gradient,
         basis_rows(settings, size, previous_step is not None),
@@ -229,10 +229,10 @@ def _subspace(
     ritz = saddle_free.ritz_pairs(subspace.projected)
 
     def reduce(vector: tf.Tensor) -> tf.Tensor:
-        return tf.linalg.matvec(ritz.vectors, tf.linalg.matvec(subspace.basis, vector), True)
+        return tf.linalg.matvec(ritz.vectors, row_blocks.project(subspace.blocks, vector), True)
 
     def expand(position: tf.Tensor) -> tf.Tensor:
-        return tf.linalg.matvec(subspace.basis, tf.linalg.matvec(ritz.vectors, position), True)
+        return row_blocks.combine(subspace.blocks, tf.linalg.matvec(ritz.vectors, position))
 
     return ritz, reduce, expand
 

@@ -1,0 +1,107 @@
+"""A matrix of few long rows that a loop fills row by row, in blocks of rows.
+
+Of one tensor of shape (k, n) each pass reads every row, filled or not, and XLA keeps a second copy
+as soon as the code that reads it lies in a branch. Blocks that hold no row yet are skipped, and
+none is ever copied. Every function here works inside a `tf.while_loop` that carries the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import tensorflow as tf
+
+# Each of shape (rows of a block, n); the last may have fewer rows.
+Blocks: TypeAlias = tuple[tf.Tensor, ...]
+
+# Few rows a block leave few unused ones to read; few blocks keep the program short.
+_ROWS = 4
+_MOST_BLOCKS = 12
+
+
+def zeros(rows: int, size: int, dtype: tf.DType) -> Blocks:
+    """Returns blocks of `rows` rows in all, zero."""
+    height = max(_ROWS, -(-rows // _MOST_BLOCKS))
+    starts = range(0, rows, height)
+    return tuple(tf.zeros((min(height, rows - start), size), dtype) for start in starts)
+
+
+def set_row(blocks: Blocks, index: tf.Tensor, row: tf.Tensor) -> Blocks:
+    """Returns the blocks with row `index` replaced."""
+    filled = []
+    for start, block in _with_starts(blocks):
+        place = index - start
+        inside = (place >= 0) & (place < block.shape[0])
+        place = tf.clip_by_value(place, 0, block.shape[0] - 1)
+        # Writing back what is there costs two rows; a branch would cost a copy of the block.
+        value = tf.where(inside, row, block[place])
+        filled.append(tf.tensor_scatter_nd_update(block, [[place]], value[None]))
+    return tuple(filled)
+
+
+def project(blocks: Blocks, vector: tf.Tensor) -> tf.Tensor:
+    """Returns the products of all rows with a vector of shape (n,), shape (k,)."""
+    return tf.concat([tf.linalg.matvec(block, vector) for block in blocks], axis=0)
+
+
+def combine(blocks: Blocks, coefficients: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the rows, each times its coefficient, shape (n,)."""
+    parts = tf.split(coefficients, [int(block.shape[0]) for block in blocks])
+    terms = zip(blocks, parts, strict=True)
+    return tf.add_n([tf.linalg.matvec(block, part, transpose_a=True) for block, part in terms])
+
+
+def remove(blocks: Blocks, vector: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Makes a vector orthogonal to the first `count` rows, block after block.
+
+    Within a block the pass is classical Gram-Schmidt, from block to block modified Gram-Schmidt.
+
+    Args:
+        blocks: Orthonormal rows, then zero ones.
+        vector: Shape (n,).
+        count: Scalar integer.
+
+    Returns:
+        The coefficients of what was removed, shape (k,), and what is left, shape (n,).
+    """
+    coefficients = []
+    for start, block in _with_starts(blocks):
+        nothing = tf.zeros((block.shape[0],), vector.dtype)
+        found, vector = _if(count > start, _remove_block, block, (nothing, vector))
+        coefficients.append(found)
+    return tf.concat(coefficients, axis=0), vector
+
+
+def _remove_block(
+    block: tf.Tensor, state: tuple[tf.Tensor, tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    _, vector = state
+    found = tf.linalg.matvec(block, vector)
+    return found, vector - tf.linalg.matvec(block, found, transpose_a=True)
+
+
+def _if(
+    condition: tf.Tensor,
+    function: Callable[..., tuple[tf.Tensor, ...]],
+    block: tf.Tensor,
+    state: tuple[tf.Tensor, ...],
+) -> tuple[tf.Tensor, ...]:
+    """Returns `function(block, state)` or `state`: a loop of one round or none.
+
+    A `tf.cond` would make XLA copy the block for the branch.
+    """
+    rounds = tf.cast(condition, tf.int32)
+    return tf.while_loop(
+        lambda round_, *_: round_ < rounds,
+        lambda round_, *inner: (round_ + 1, *function(block, inner)),
+        (tf.constant(0), *state),
+    )[1:]
+
+
+def _with_starts(blocks: Sequence[tf.Tensor]) -> list[tuple[int, tf.Tensor]]:
+    starts, start = [], 0
+    for block in blocks:
+        starts.append((start, block))
+        start += int(block.shape[0])
+    return starts
