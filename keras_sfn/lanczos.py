@@ -150,7 +150,7 @@ def build(
         state = _State(*fields)
         blocks = row_blocks.set_row(state.blocks, state.index, state.row)
         product = matvec(state.row)
-        operator_norm = tf.maximum(state.operator_norm, tf.norm(product))
+        operator_norm = tf.maximum(state.operator_norm, _norm(product))
         coefficients, rest = _remove_near(state, product, rank)
         appended = append if append is not None and rank > 1 else None
         search = _next_row(
@@ -199,7 +199,7 @@ def _check_arguments(start: tf.Tensor, num_steps: int, append: tf.Tensor | None)
 
 def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
     size, dtype = int(start.shape[0]), start.dtype
-    norm = tf.norm(start)
+    norm = _norm(start)
     row = tf.cond(
         tf.math.is_finite(norm) & (norm > 0),
         lambda: start,
@@ -268,7 +268,7 @@ def _next_row(
         is_first_pass = tf.equal(state.task, _KRYLOV)
         of_krylov = state.task <= _KRYLOV_AGAIN
         residual = tf.where(of_krylov, left, state.residual)
-        cancelled = is_first_pass & (tf.norm(left) < _CANCELLATION * tf.norm(vector))
+        cancelled = is_first_pass & (_norm(left) < _CANCELLATION * _norm(vector))
         broke = _is_rounding(residual, operator_norm)
         task = tf.where(
             of_krylov, tf.where(cancelled, _KRYLOV_AGAIN, after_krylov(residual)), state.task + 1
@@ -276,7 +276,7 @@ def _next_row(
         usable = tf.constant(True)
         if append is not None:
             # Less than the root of the precision left over means it lies in the span so far.
-            usable = tf.norm(left) > _epsilon(left.dtype) ** 0.5 * tf.norm(append)
+            usable = _norm(left) > _epsilon(left.dtype) ** 0.5 * _norm(append)
             rejected = tf.where(broke, _RANDOM, _DONE)
             is_end = tf.equal(state.task, _APPEND_AGAIN)
             task = tf.where(is_end, tf.where(usable, _DONE, rejected), task)
@@ -299,15 +299,20 @@ def _next_row(
 
 def _is_rounding(residual: tf.Tensor, operator_norm: tf.Tensor) -> tf.Tensor:
     """Whether what is left of a product is its own rounding noise, without a direction."""
-    return ~(tf.norm(residual) > 10 * _epsilon(residual.dtype) * operator_norm)
+    return ~(_norm(residual) > 10 * _epsilon(residual.dtype) * operator_norm)
 
 
 def _random_vector(like: tf.Tensor, seed: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_normal(like.shape, seed + tf.stack([0, index]), dtype=like.dtype)
 
 
+def _norm(vector: tf.Tensor) -> tf.Tensor:
+    # As a dot product, of which XLA writes no vector of squares.
+    return tf.sqrt(tf.tensordot(vector, vector, 1))
+
+
 def _normalised(vector: tf.Tensor) -> tf.Tensor:
-    norm = tf.norm(vector)
+    norm = _norm(vector)
     return tf.where(norm > 0, vector / norm, vector)
 
 

@@ -7,6 +7,7 @@ none is ever copied. Every function here works inside a `tf.while_loop` that car
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -29,15 +30,16 @@ def zeros(rows: int, size: int, dtype: tf.DType) -> Blocks:
 
 def set_row(blocks: Blocks, index: tf.Tensor, row: tf.Tensor) -> Blocks:
     """Returns the blocks with row `index` replaced."""
-    filled = []
+    filled: list[tf.Tensor] = []
     for start, block in _with_starts(blocks):
         place = index - start
         inside = (place >= 0) & (place < block.shape[0])
-        place = tf.clip_by_value(place, 0, block.shape[0] - 1)
-        # Writing back what is there costs two rows; a branch would cost a copy of the block.
-        value = tf.where(inside, row, block[place])
-        filled.append(tf.tensor_scatter_nd_update(block, [[place]], value[None]))
+        filled.extend(_if(inside, functools.partial(_write, place=place, row=row), block))
     return tuple(filled)
+
+
+def _write(block: tf.Tensor, place: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor]:
+    return (tf.tensor_scatter_nd_update(block, [[place]], row[None]),)
 
 
 def project(blocks: Blocks, vector: tf.Tensor) -> tf.Tensor:
@@ -68,33 +70,28 @@ def remove(blocks: Blocks, vector: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tens
     coefficients = []
     for start, block in _with_starts(blocks):
         nothing = tf.zeros((block.shape[0],), vector.dtype)
-        found, vector = _if(count > start, _remove_block, block, (nothing, vector))
+        remove_block = functools.partial(_remove_block, block)
+        found, vector = _if(count > start, remove_block, nothing, vector)
         coefficients.append(found)
     return tf.concat(coefficients, axis=0), vector
 
 
-def _remove_block(
-    block: tf.Tensor, state: tuple[tf.Tensor, tf.Tensor]
-) -> tuple[tf.Tensor, tf.Tensor]:
-    _, vector = state
+def _remove_block(block: tf.Tensor, _: tf.Tensor, vector: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     found = tf.linalg.matvec(block, vector)
     return found, vector - tf.linalg.matvec(block, found, transpose_a=True)
 
 
 def _if(
-    condition: tf.Tensor,
-    function: Callable[..., tuple[tf.Tensor, ...]],
-    block: tf.Tensor,
-    state: tuple[tf.Tensor, ...],
+    condition: tf.Tensor, function: Callable[..., tuple[tf.Tensor, ...]], *state: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Returns `function(block, state)` or `state`: a loop of one round or none.
+    """Returns `function(*state)` or `state`: a loop of one round or none.
 
-    A `tf.cond` would make XLA copy the block for the branch.
+    A `tf.cond` would make XLA copy the blocks for the branch.
     """
     rounds = tf.cast(condition, tf.int32)
     return tf.while_loop(
         lambda round_, *_: round_ < rounds,
-        lambda round_, *inner: (round_ + 1, *function(block, inner)),
+        lambda round_, *inner: (round_ + 1, *function(*inner)),
         (tf.constant(0), *state),
     )[1:]
 
