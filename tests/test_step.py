@@ -36,7 +36,7 @@ def make_step(loss_fn, damping, *, previous=None, learning_rate=1.0, jit=False, 
             return accumulator.jvp(gradient, unconnected_gradients="zero")
 
         def hessian():
-            return tf.map_fn(matvec, tf.eye(len(point), dtype="float64"))
+            return tf.map_fn(matvec, tf.eye(int(point.shape[0]), dtype="float64"))
 
         return step_lib.saddle_free_step(
             step_lib.Problem(loss_fn, gradient_fn, matvec, hessian),
