@@ -47,7 +47,7 @@ _OPTIMIZER = flags.DEFINE_list(
     "What goes on from SGD's plateau, in turn: saddle_free_newton, damped_newton, sgd as before, "
     "sgd_decayed and adam with a learning rate that falls to zero.",
 )
-_SECONDS = flags.DEFINE_float("seconds", 100, "Training time of each of them.", lower_bound=0.1)
+_SECONDS = flags.DEFINE_float("seconds", 120, "Training time of each of them.", lower_bound=0.1)
 _SGD_RATE = flags.DEFINE_float("sgd_learning_rate", 0.3, "Of sgd.", lower_bound=0)
 _MOMENTUM = flags.DEFINE_float("sgd_momentum", 0.9, "Of sgd.", lower_bound=0, upper_bound=0.999)
 _ADAM_RATE = flags.DEFINE_float("adam_learning_rate", 3e-3, "Of adam, at first.", lower_bound=0)
@@ -63,7 +63,7 @@ _NEWTON_BATCH_SIZE = flags.DEFINE_integer(
 _CURVATURE = flags.DEFINE_integer(
     "curvature_batch_size", None, "Sequences for the Hessian; by default all of the batch."
 )
-_KRYLOV = flags.DEFINE_integer("krylov_dimension", 10, "Lanczos vectors a step.", lower_bound=1)
+_KRYLOV = flags.DEFINE_integer("krylov_dimension", 3, "Lanczos vectors a step.", lower_bound=1)
 _STEP_NORM = flags.DEFINE_float(
     "max_step_norm", 5, "Largest norm of a step of the Newton methods.", lower_bound=1e-6
 )
@@ -77,7 +77,10 @@ _IMPROVEMENT = flags.DEFINE_float(
 _LANCZOS = flags.DEFINE_integer("lanczos_steps", 80, "Products a spectrum.", lower_bound=1)
 _SPECTRUM_ROWS = flags.DEFINE_integer("spectrum_rows", 500, "Sequences of it.", lower_bound=1)
 _THRESHOLD = flags.DEFINE_float(
-    "threshold", 1e-3, "Eigenvalues below minus this count as negative.", lower_bound=0
+    "threshold",
+    0.2,
+    "Eigenvalues below minus this count as negative; too near to zero their sign is not resolved.",
+    lower_bound=0,
 )
 _POINTS = flags.DEFINE_integer("points", 20, "Points on each curve.", lower_bound=1)
 _QUICK = flags.DEFINE_bool("quick", False, "A small net for a few seconds, for a try-out.")

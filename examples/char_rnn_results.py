@@ -108,7 +108,11 @@ def _draw_losses(path: pathlib.Path, stages: Sequence[Stage], data: str) -> None
     for axes, label, costs in zip(panels, labels, ("seconds", "gradients"), strict=True):
         points = _against(plateau, costs)
         end = points[-1][0]
-        axes.plot(*zip(*[(x - end, loss) for x, loss in points], strict=True), "k-", label="sgd")
+        axes.plot(
+            *zip(*[(x - end, loss) for x, loss in points], strict=True),
+            "k-",
+            label="sgd until it stalls",
+        )
         for stage in rest:
             axes.plot(*zip(*_against(stage, costs), strict=True), marker=".", label=stage.name)
         axes.axvline(0, color="grey", linewidth=0.8)
