@@ -157,7 +157,7 @@ def _draw_spectra(path: pathlib.Path, stages: Sequence[Stage], threshold: float,
         axes.set_yscale("log")
         axes.set_ylim(1e-9, 2)
         axes.set_title(f"{stage.name}: training loss {stage.training:.3f}", fontsize=9, loc="left")
-    panels[-1, 0].set_xlabel("Ritz value of the Hessian (red: negative)")
+    panels[-1, 0].set_xlabel(f"Ritz value of the Hessian (red: below {threshold:g})")
     figure.supylabel("weight: fraction of eigenvalues it stands for")
     figure.suptitle(f"Recurrent net, {data}")
     figure.savefig(path, dpi=120)
