@@ -114,7 +114,7 @@ def _read(path: pathlib.Path, by_characters: bool) -> str:
 
 
 def _tfds_text(name: str, data_dir: str | None, download: bool) -> tuple[str, str]:
-    # Here, because the Penn Treebank's files need neither TFDS nor the seconds that its import takes.
+    # Here, because the Penn Treebank's files need neither TFDS nor the seconds its import takes.
     import prepared_sets
     import tensorflow_datasets as tfds
 
