@@ -92,7 +92,7 @@ _QUICK_LIMITS = {
     "rows": 60,
     "sequence_length": 12,
     "units": 16,
-    "seconds": 1,
+    "seconds": 0.5,
     "batch_size": 20,
     "sgd_epochs": 20,
     "stall_epochs": 3,
