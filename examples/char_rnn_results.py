@@ -108,7 +108,11 @@ def _draw_losses(path: pathlib.Path, stages: Sequence[Stage], data: str) -> None
     for axes, label, costs in zip(panels, labels, ("seconds", "gradients"), strict=True):
         points = _against(plateau, costs)
         end = points[-1][0]
-        axes.plot(*zip(*[(x - end, loss) for x, loss in points], strict=True), "k-", label="sgd")
+        axes.plot(
+            *zip(*[(x - end, loss) for x, loss in points], strict=True),
+            "k-",
+            label="sgd until it stalls",
+        )
         for stage in rest:
             axes.plot(*zip(*_against(stage, costs), strict=True), marker=".", label=stage.name)
         axes.axvline(0, color="grey", linewidth=0.8)
@@ -153,7 +157,7 @@ def _draw_spectra(path: pathlib.Path, stages: Sequence[Stage], threshold: float,
         axes.set_yscale("log")
         axes.set_ylim(1e-9, 2)
         axes.set_title(f"{stage.name}: training loss {stage.training:.3f}", fontsize=9, loc="left")
-    panels[-1, 0].set_xlabel("Ritz value of the Hessian (red: negative)")
+    panels[-1, 0].set_xlabel(f"Ritz value of the Hessian (red: below {threshold:g})")
     figure.supylabel("weight: fraction of eigenvalues it stands for")
     figure.suptitle(f"Recurrent net, {data}")
     figure.savefig(path, dpi=120)

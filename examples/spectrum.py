@@ -7,7 +7,8 @@ components of the eigenvectors of the small matrix) with
 
 whose mean over random v is the mean of f over the eigenvalues of H. So the weights below a number
 add up to an estimate of the fraction of eigenvalues below it. The extreme Ritz values approach the
-extreme eigenvalues, from inside.
+extreme eigenvalues, from inside. Of a bulk of eigenvalues around zero one node is left, on either
+side of it by chance: count from a number that several nodes lie beyond.
 
 Reference: Golub and Meurant, Matrices, Moments and Quadrature with Applications, 2010.
 """

@@ -7,8 +7,6 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
-import prepared_sets
-import tensorflow_datasets as tfds
 
 PENN_TREEBANK = "penn_treebank"
 _SPLITS = ("train", "valid", "test")
@@ -116,6 +114,10 @@ def _read(path: pathlib.Path, by_characters: bool) -> str:
 
 
 def _tfds_text(name: str, data_dir: str | None, download: bool) -> tuple[str, str]:
+    # Here, because the Penn Treebank's files need neither TFDS nor the seconds its import takes.
+    import prepared_sets
+    import tensorflow_datasets as tfds
+
     builder = prepared_sets.open_prepared(
         name,
         data_dir=data_dir,

@@ -87,8 +87,8 @@ def test_quick_form_on_a_folder_of_text(ptb_dir, tmp_path):
         assert len(values) == 12
         assert weights.sum() == pytest.approx(1, rel=1e-4)
         assert values[0] == pytest.approx(float(row["least_ritz_value"]), rel=1e-3)
-        assert (values < -1e-3).sum() == int(row["negative_ritz_values"])
-    assert "saddle_free_newton: training for 1 s" in result.stdout
+        assert (values < -0.2).sum() == int(row["negative_ritz_values"])
+    assert "saddle_free_newton: training for 0.5 s" in result.stdout
     assert re.search(r"sgd (stalled|stopped by --sgd_epochs)", result.stdout)
 
 

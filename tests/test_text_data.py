@@ -69,6 +69,7 @@ def test_the_folder_by_characters_is_the_same_text(tmp_path):
     np.testing.assert_array_equal(one.valid, other.valid)
 
 
+@pytest.mark.slow
 def test_a_prepared_set_of_tfds(store):
     data_dir = store("tiny_text", {"train": ["héllo you"], "validation": ["you"]})
     text = text_data.load_text("tiny_text", data_dir=data_dir)
@@ -123,18 +124,21 @@ def test_a_file_is_no_text(tmp_path):
     assert "ptb.test.txt is not UTF-8 text" in refusal("penn_treebank", ptb_dir=folder)
 
 
+@pytest.mark.slow
 def test_an_unknown_set(tmp_path):
     message = refusal("no_such_set", data_dir=str(tmp_path))
     assert "--dataset=no_such_set is not in TensorFlow Datasets" in message
     assert "tiny_shakespeare" in message
 
 
+@pytest.mark.slow
 def test_a_set_that_is_not_prepared(tmp_path):
     message = refusal("tiny_shakespeare", data_dir=str(tmp_path))
     assert "--dataset=tiny_shakespeare is not prepared in" in message
     assert "--download" in message
 
 
+@pytest.mark.slow
 def test_no_network_takes_seconds(tmp_path, monkeypatch):
     def no_network(*_args, **_kwargs):
         raise OSError("no network")
@@ -148,11 +152,13 @@ def test_no_network_takes_seconds(tmp_path, monkeypatch):
     assert time.perf_counter() - start < 20
 
 
+@pytest.mark.slow
 def test_a_set_without_text(store):
     data_dir = store("tiny_other", {"train": ["a"], "validation": ["b"]}, feature="words")
     assert "no feature 'text' (it has words)" in refusal("tiny_other", data_dir=data_dir)
 
 
+@pytest.mark.slow
 def test_a_set_without_validation(store):
     data_dir = store("tiny_train", {"train": ["a"]})
     message = refusal("tiny_train", data_dir=data_dir)
