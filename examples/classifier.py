@@ -44,12 +44,12 @@ _ACTIVATION = flags.DEFINE_enum("activation", "tanh", ["tanh", "sigmoid"], "Of t
 _OPTIMIZER = flags.DEFINE_list(
     "optimizer", "sgd,damped_newton,exact_saddle_free_newton", "Methods to train with, in turn."
 )
-_EPOCHS = flags.DEFINE_integer("epochs", 50, "Epochs of every method.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of every method.", lower_bound=1)
 _SGD_EPOCHS = flags.DEFINE_integer(
     "sgd_epochs", None, "Epochs of SGD, where they should be other than --epochs.", lower_bound=1
 )
 _INNER_STEPS = flags.DEFINE_integer(
-    "inner_steps", 10, "Steps of both Newton methods with one Hessian.", lower_bound=1
+    "inner_steps", 5, "Steps of both Newton methods with one Hessian.", lower_bound=1
 )
 _DRAWS = flags.DEFINE_integer("draws", 40, "Random settings of SGD tried.", lower_bound=1)
 _EIGENVALUES = flags.DEFINE_integer(

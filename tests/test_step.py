@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
+from keras_sfn import hessian as hessian_lib
 from keras_sfn import saddle_free
 from keras_sfn import step as step_lib
 
@@ -35,11 +36,13 @@ def make_step(loss_fn, damping, *, previous=None, learning_rate=1.0, jit=False, 
                 gradient = gradient_fn(point)
             return accumulator.jvp(gradient, unconnected_gradients="zero")
 
-        def hessian():
-            return tf.map_fn(matvec, tf.eye(int(point.shape[0]), dtype="float64"))
-
         return step_lib.saddle_free_step(
-            step_lib.Problem(loss_fn, gradient_fn, matvec, hessian),
+            step_lib.Problem(
+                loss_fn,
+                gradient_fn,
+                matvec,
+                hessian_lib.dense(matvec, point.shape[0], point.dtype.name, jit=False),
+            ),
             settings(damping, **kwargs),
             point,
             loss_fn(point),
