@@ -16,6 +16,7 @@ from keras_sfn import (
     hessian,
     memory,
     micro_batches,
+    replicas,
     validation,
     vectors,
 )
@@ -25,6 +26,7 @@ from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
 
 LossFunction = Callable[[], tuple[tf.Tensor, Any]]
+Batch = LossFunction | micro_batches.Slices | replicas.Shares
 
 _UNSET_SEED = -1
 
@@ -200,22 +202,31 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         loss_fn = tf.__internal__.autograph.tf_convert(
             loss_fn, tf.__internal__.autograph.control_status_ctx()
         )
-        loss, _ = self.step(lambda: (loss_fn(), None), variables)
-        return loss
+        if replicas.number() == 1:
+            return self.step(lambda: (loss_fn(), None), variables)[0]
+
+        def loss_of(own: Callable[[], tf.Tensor]) -> LossFunction:
+            return lambda: (own(), None)
+
+        def step(loss_fns: Any) -> tf.Tensor:
+            return self.step(replicas.Shares(loss_fns, loss_of), variables)[0]
+
+        return replicas.once(step, loss_fn)
 
     @tf.autograph.experimental.do_not_convert
     def step(
         self,
-        loss_fn: LossFunction | micro_batches.Slices,
+        loss_fn: Batch,
         variables: Sequence[keras.Variable],
         *,
-        curvature_loss_fn: LossFunction | micro_batches.Slices | None = None,
+        curvature_loss_fn: Batch | None = None,
         can_compile: bool = True,
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
 
         Args:
-            loss_fn: Returns `(loss, outputs)`; or a batch in slices.
+            loss_fn: Returns `(loss, outputs)`; or a batch in slices, or on several replicas (then
+                this is called inside `replicas.once`).
             variables: The variables to train.
             curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
             can_compile: Whether `jit_compile="auto"` may choose XLA.
@@ -223,7 +234,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         Returns:
             The scalar loss before the step, and the outputs of the pass at that point.
         """
-        devices.refuse_replicas()
+        devices.refuse_strategy()
         space = vectors.ParameterSpace(variables)
         rows = step_lib.basis_rows(self._settings, space.size, self._with_previous_step)
         if self._settings.krylov_dimension is None:
@@ -243,6 +254,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         eager = tf.executing_eagerly()
         ops = _examine(objective, eager)
         mode = hessian.resolve_mode(self.hvp_mode, ops)
+        if self.hvp_mode == "auto" and getattr(objective, "synchronized", False): mode = "reverse_over_reverse"
         self._seed_dropout(objective, curvature)
 
         def compute() -> tuple[
@@ -257,7 +269,12 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             # XLA takes minutes for the eigenvalues of a large matrix.
             can_compile &= self._settings.krylov_dimension is not None
             jit = devices.jit_compile(self.jit_compile, ops, can_compile)
-            compute = tf.function(compute, autograph=False, jit_compile=jit)
+            if isinstance(objective, replicas.Replicas):
+                # The sums between what the replicas compute cannot be inside a compiled function.
+                for loss in {objective, curvature}:
+                    loss.compile_parts(jit)
+            else:
+                compute = tf.function(compute, autograph=False, jit_compile=jit)
         evaluation, values, result, report = compute()
         _carry_out(updated, values, result.finite)
         self._apply_step(space, result)
@@ -314,6 +331,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             loss=objective.loss,
             gradient=objective.gradient,
             matvec=hessian.hessian_vector_product(curvature, point, mode),
+            agree=replicas.agree,
         )
         result = step_lib.saddle_free_step(
             problem,
@@ -343,8 +361,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 step - tf.where(result.accepted, self._decay(variable), 0)
                 for step, variable in zip(steps, space.variables, strict=True)
             ]
-        # Keras's own bookkeeping: constraints, moving averages, the iteration counter. It hands
-        # each step to `update_step`.
+        # Keras's own bookkeeping: constraints, moving averages, the iteration counter.
         super().apply(steps, space.variables)
 
     def _decay(self, variable: keras.Variable) -> tf.Tensor:
@@ -355,6 +372,16 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
         """Does nothing: the decay is part of the step, so that a rejected step has none."""
+
+    def _backend_update_step(
+        self,
+        grads: Sequence[tf.Tensor],
+        trainable_variables: Sequence[keras.Variable],
+        learning_rate: tf.Tensor,
+    ) -> None:
+        """Hands each step to `update_step`. Keras's own would first sum steps over the replicas."""
+        for step, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(step, variable, learning_rate)
 
     def update_step(
         self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
@@ -373,10 +400,12 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
 
 def _objective(
-    loss_fn: LossFunction | micro_batches.Slices, space: vectors.ParameterSpace
+    loss_fn: Batch, space: vectors.ParameterSpace
 ) -> objective_lib.Loss:
     if isinstance(loss_fn, micro_batches.Slices):
         return micro_batches.MicroBatches(loss_fn, space)
+    if isinstance(loss_fn, replicas.Shares):
+        return replicas.Replicas(loss_fn, space)
     return objective_lib.Objective(loss_fn, space)
 
 

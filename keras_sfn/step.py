@@ -57,11 +57,14 @@ class Problem(NamedTuple):
         loss: Point -> scalar loss.
         gradient: Point -> gradient of the loss, shape (n,).
         matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
+        agree: What several processes that compute one step pass their results through, so that
+            they go on from the same numbers: each decides for itself which evaluation is next.
     """
 
     loss: Callable[[tf.Tensor], tf.Tensor]
     gradient: Callable[[tf.Tensor], tf.Tensor]
     matvec: Callable[[tf.Tensor], tf.Tensor]
+    agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value
 
 
 class Settings(NamedTuple):
@@ -175,7 +178,7 @@ def saddle_free_step(
     )
     if settings.leave_saddles:
         choice = _leave_saddle(restricted, settings.damping, loss, reduced, choice)
-    step = expand(choice.position)
+    step = problem.agree(expand(choice.position))
     # The loss may be finite where the step is not (a weight that the loss has saturated in).
     finite_step = tf.math.is_finite(choice.trial_loss) & tf.reduce_all(tf.math.is_finite(step))
     outcome = tf.where(choice.accepted, _ACCEPTED, _NO_DECREASE)
@@ -208,11 +211,13 @@ def _subspace(
     size = int(gradient.shape[0])
     if settings.krylov_dimension is None:
         # The whole space: the eigenvectors themselves are the basis.
-        hessian = tf.map_fn(problem.matvec, tf.eye(size, dtype=gradient.dtype))
-        ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2)
+        # One after the other: several processes sum their products in the same order.
+        unit_vectors = tf.eye(size, dtype=gradient.dtype)
+        hessian = tf.map_fn(problem.matvec, unit_vectors, parallel_iterations=1)
+        ritz = _agreed(problem, saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2))
         return (
             ritz,
-            lambda vector: tf.linalg.matvec(ritz.vectors, vector, transpose_a=True),
+            lambda vector: problem.agree(tf.linalg.matvec(ritz.vectors, vector, True)),
             lambda position: tf.linalg.matvec(ritz.vectors, position),
         )
     subspace = lanczos_lib.lanczos(
@@ -223,15 +228,21 @@ def _subspace(
         append=previous_step,
         seed=seed,
     )
-    ritz = saddle_free.ritz_pairs(subspace.projected)
+    ritz = _agreed(problem, saddle_free.ritz_pairs(subspace.projected))
 
     def reduce(vector: tf.Tensor) -> tf.Tensor:
-        return tf.linalg.matvec(ritz.vectors, tf.linalg.matvec(subspace.basis, vector), True)
+        coordinates = tf.linalg.matvec(subspace.basis, vector)
+        return problem.agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
 
     def expand(position: tf.Tensor) -> tf.Tensor:
         return tf.linalg.matvec(subspace.basis, tf.linalg.matvec(ritz.vectors, position), True)
 
     return ritz, reduce, expand
+
+
+def _agreed(problem: Problem, ritz: saddle_free.RitzPairs) -> saddle_free.RitzPairs:
+    both = problem.agree(tf.concat([ritz.values[None], ritz.vectors], axis=0))
+    return ritz._replace(values=both[0], vectors=both[1:])
 
 
 def _clip(
@@ -340,6 +351,7 @@ def _leave_saddle(
 
     def escape() -> damping_lib.Choice:
         start = (tf.constant(0), choice)
-        return tf.while_loop(lambda index, _: index < lengths.shape[0], body, start)[1]
+        limit = lengths.shape[0]
+        return tf.while_loop(lambda index, _: index < limit, body, start, parallel_iterations=1)[1]
 
     return tf.cond(nowhere & (restricted.ritz_values[0] < 0), escape, lambda: choice)
