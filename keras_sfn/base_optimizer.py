@@ -9,13 +9,13 @@ import keras
 import tensorflow as tf
 
 from keras_sfn import (
+    collectives,
     configuration,
     devices,
-    differentiability,
     failures,
     hessian,
+    losses,
     memory,
-    micro_batches,
     replicas,
     validation,
     vectors,
@@ -24,9 +24,6 @@ from keras_sfn import damping as damping_lib
 from keras_sfn import last_step as last_step_lib
 from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
-
-LossFunction = Callable[[], tuple[tf.Tensor, Any]]
-Batch = LossFunction | micro_batches.Slices | replicas.Shares
 
 _UNSET_SEED = -1
 
@@ -72,7 +69,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
         Raises:
             ValueError: One is unknown, out of range, or contradicts another.
+            NotImplementedError: See `devices.refuse_strategy`.
         """
+        devices.refuse_strategy()
         configuration.check_keras_options(keras_options)
         completed = configuration.complete(options)
         settings = configuration.settings(completed, method.direction, method.leave_saddles)
@@ -202,24 +201,24 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         loss_fn = tf.__internal__.autograph.tf_convert(
             loss_fn, tf.__internal__.autograph.control_status_ctx()
         )
-        if replicas.number() == 1:
+        if collectives.number() == 1:
             return self.step(lambda: (loss_fn(), None), variables)[0]
 
-        def loss_of(own: Callable[[], tf.Tensor]) -> LossFunction:
+        def loss_of(own: Callable[[], tf.Tensor]) -> losses.LossFunction:
             return lambda: (own(), None)
 
         def step(loss_fns: Any) -> tf.Tensor:
             return self.step(replicas.Shares(loss_fns, loss_of), variables)[0]
 
-        return replicas.once(step, loss_fn)
+        return collectives.once(step, loss_fn)
 
     @tf.autograph.experimental.do_not_convert
     def step(
         self,
-        loss_fn: Batch,
+        loss_fn: losses.Batch,
         variables: Sequence[keras.Variable],
         *,
-        curvature_loss_fn: Batch | None = None,
+        curvature_loss_fn: losses.Batch | None = None,
         can_compile: bool = True,
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
@@ -245,41 +244,26 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
-        objective = _objective(loss_fn, space)
-        curvature = objective
-        if curvature_loss_fn is not None:
-            curvature = _objective(curvature_loss_fn, space)
-            curvature.example()
+        frozen = losses.prepare(loss_fn, curvature_loss_fn, space, self.hvp_mode)
+        self._seed_dropout(frozen)
         updated: list[keras.Variable] = []
-        eager = tf.executing_eagerly()
-        ops = _examine(objective, eager)
-        mode = hessian.resolve_mode(self.hvp_mode, ops)
-        if self.hvp_mode == "auto" and getattr(objective, "synchronized", False): mode = "reverse_over_reverse"
-        self._seed_dropout(objective, curvature)
 
         def compute() -> tuple[
             objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor
         ]:
-            evaluation, result, report = self._compute_step(objective, curvature, mode)
+            evaluation, result, report = self._compute_step(frozen)
             updated[:] = [variable for variable, _ in evaluation.updates]
             values = [value for _, value in evaluation.updates]
             return evaluation._replace(updates=[]), values, result, report
 
-        if not eager:
-            # XLA takes minutes for the eigenvalues of a large matrix.
-            can_compile &= self._settings.krylov_dimension is not None
-            jit = devices.jit_compile(self.jit_compile, ops, can_compile)
-            if isinstance(objective, replicas.Replicas):
-                # The sums between what the replicas compute cannot be inside a compiled function.
-                for loss in {objective, curvature}:
-                    loss.compile_parts(jit)
-            else:
-                compute = tf.function(compute, autograph=False, jit_compile=jit)
+        # XLA takes minutes for the eigenvalues of a large matrix.
+        can_compile &= self._settings.krylov_dimension is not None
+        compute = losses.compiled(compute, frozen, self.jit_compile, can_compile)
         evaluation, values, result, report = compute()
-        _carry_out(updated, values, result.finite)
+        losses.carry_out(updated, values, result.finite)
         self._apply_step(space, result)
         self._report.write(report)
-        if eager:
+        if tf.executing_eagerly():
             self.raise_if_failing()
         elif not failures.is_watched():
             failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
@@ -297,7 +281,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                     "new optimizer for another model, or for layers that thaw."
                 ) from None
 
-    def _seed_dropout(self, *objectives: objective_lib.Loss) -> None:
+    def _seed_dropout(self, frozen: losses.Frozen) -> None:
         """Lets dropout depend on optimizer variables alone.
 
         Keras saves no seed generators: with another optimizer, a model that is loaded draws other
@@ -305,20 +289,22 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         `keras.utils.set_random_seed` and the `seed` of a layer have the effect they should, and
         every step draws from this seed and the number of the step.
         """
-        generators = objectives[0].seed_generators
+        generators = frozen.objective.seed_generators
         if not generators:
             return
         dtype = self._dropout_seed.value.dtype
         seed = tf.convert_to_tensor(self._dropout_seed)
-        seed = tf.where(seed < 0, tf.cast(generators[0].value[0], dtype), seed)
+        first = tf.convert_to_tensor(generators[0])[0]
+        seed = tf.where(seed < 0, tf.cast(first, dtype), seed)
         self._dropout_seed.assign(seed)
         count = _SEEDS_A_STEP * tf.cast(self._iterations.value, dtype)
-        for objective in objectives:
+        for objective in (frozen.objective, frozen.curvature):
             objective.reseed(tf.stack([seed, count]))
 
     def _compute_step(
-        self, objective: objective_lib.Loss, curvature: objective_lib.Loss, mode: str
+        self, frozen: losses.Frozen
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
+        objective = frozen.objective
         space = objective.space
         point = space.flatten(space.values())
         evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
@@ -330,8 +316,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         problem = step_lib.Problem(
             loss=objective.loss,
             gradient=objective.gradient,
-            matvec=hessian.hessian_vector_product(curvature, point, mode),
-            agree=replicas.agree,
+            matvec=hessian.hessian_vector_product(frozen.curvature, point, frozen.hvp_mode),
+            agree=collectives.agree,
         )
         result = step_lib.saddle_free_step(
             problem,
@@ -397,32 +383,3 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             "loop or a custom `train_step`, call `optimizer.minimize(loss_fn, variables)` with a "
             "`loss_fn()` that returns the scalar loss."
         )
-
-
-def _objective(
-    loss_fn: Batch, space: vectors.ParameterSpace
-) -> objective_lib.Loss:
-    if isinstance(loss_fn, micro_batches.Slices):
-        return micro_batches.MicroBatches(loss_fn, space)
-    if isinstance(loss_fn, replicas.Shares):
-        return replicas.Replicas(loss_fn, space)
-    return objective_lib.Objective(loss_fn, space)
-
-
-def _examine(loss: objective_lib.Loss, eager: bool) -> frozenset[str]:
-    """Refuses what has no right step; returns the ops that decide how it is compiled."""
-    if not eager:
-        return differentiability.examine(loss)
-    differentiability.examine_eagerly(loss)
-    return frozenset()
-
-
-def _carry_out(variables: list[keras.Variable], values: list[tf.Tensor], finite: tf.Tensor) -> None:
-    """Assigns what the pass at the old parameters would have assigned."""
-    for variable, value in zip(variables, values, strict=True):
-        if value.dtype.is_floating:
-            # Statistics that are not finite would spoil the model for good. They can overflow (a
-            # variance) where the loss does not.
-            keep = finite & tf.reduce_all(tf.math.is_finite(value))
-            value = tf.where(keep, value, tf.cast(variable.value, value.dtype))
-        variable.assign(value)

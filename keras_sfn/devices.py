@@ -1,4 +1,4 @@
-"""Which way a step runs on the machine at hand: XLA or not, under which `tf.distribute` strategies."""
+"""Which way a step runs on the machine at hand: XLA or not, under which strategies."""
 
 from __future__ import annotations
 
@@ -76,3 +76,21 @@ def _reason(strategy: tf.distribute.Strategy) -> str:
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return "cannot leave their compiled program for the sums of a step"
     return "do not all hold the variables and step together"
+
+
+def refuse_replicas(name: str) -> None:
+    """Raises under a strategy with several replicas, for what is computed on one device.
+
+    Args:
+        name: What is called, for the message.
+
+    Raises:
+        RuntimeError: There are several.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise RuntimeError(
+            f"`{name}` evaluates one batch on one device, and under a strategy Keras's losses are "
+            f"divided by the number of replicas. Received: a call under {replicas} replicas. Call "
+            "it outside `strategy.scope()`; a model that was built there will do."
+        )

@@ -1,15 +1,17 @@
 """Repairs of Keras's `fit` and `evaluate` under `MultiWorkerMirroredStrategy`.
 
-Up to Keras 3.15 at least they fail there with every optimizer, in two places: where the model is
-built from the first batch, which is reduced over the workers as if it were one tensor, and where
-the logs of a step, which are scalars, are averaged along an axis that scalars do not have. `install`
-puts functions before Keras's that do these two things right; nothing changes under any other
-strategy.
+Up to Keras 3.15 at least they fail there with every optimizer, in three places: where the model is
+built from the first batch, which is reduced over the workers as if it were one tensor; where the
+logs of a step, which are scalars, are averaged along an axis that scalars do not have; and, with
+`steps_per_execution`, where steps are called in a loop inside one function, through which
+TensorFlow does not hand on the keys of its sums. `install` puts functions before Keras's that do
+these things right; nothing changes under any other strategy.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -27,6 +29,7 @@ def install() -> None:
     if not hasattr(keras_trainer.reduce_per_replica, _MARK):
         _wrap_symbolic_build()
         _wrap_reduce_per_replica()
+        _wrap_make_function()
 
 
 def _wrap_symbolic_build() -> None:
@@ -67,6 +70,34 @@ def _wrap_reduce_per_replica() -> None:
 
     setattr(reduce_per_replica, _MARK, original)
     keras_trainer.reduce_per_replica = reduce_per_replica
+
+
+def _wrap_make_function() -> None:
+    original = keras.Model._make_function
+
+    @functools.wraps(original)
+    def make_function(self: keras.Model, step_function: Callable[[Any], Any]) -> Any:
+        function = original(self, step_function)
+        if not _is_multi_worker(self.distribute_strategy):
+            return function
+        return functools.partial(_step_by_step, self, function)
+
+    keras.Model._make_function = make_function
+
+
+def _step_by_step(model: keras.Model, function: Callable[[Any], Any], iterator: Any) -> Any:
+    """Calls a function of `steps_per_execution` steps for one step at a time."""
+    steps, model.steps_per_execution = model.steps_per_execution, 1
+    try:
+        outputs = function(iterator)
+        for _ in range(steps - 1):
+            try:
+                outputs = function(iterator)
+            except (StopIteration, tf.errors.OutOfRangeError):
+                break  # The epoch ended, as it may in the middle of an execution.
+        return outputs
+    finally:
+        model.steps_per_execution = steps
 
 
 def _is_multi_worker(strategy: tf.distribute.Strategy) -> bool:

@@ -1,19 +1,14 @@
 """The loss of a batch whose rows lie on several replicas of a `tf.distribute` strategy.
 
 A step needs the Hessian of the global batch, so every product is summed over the replicas inside
-the Lanczos loop. TensorFlow cannot do that from a replica's own code (an all-reduce inside a loop
-there fails), so the whole step leaves the replicas once, by `once`, and goes back to them for each
-evaluation: `strategy.run` of the local part, then one sum. What the step decides (damping, rejection)
-it decides from these sums, once for all replicas.
-
-For losses that are means over rows, with b_r rows on replica r and B in all,
+the Lanczos loop. For losses that are means over rows, with b_r rows on replica r and B in all,
 
     f(x) = sum over replicas r of (b_r / B) f_r(x)
 
 holds to rounding, regularisation included: the weights sum to one, and a replica without rows has
-weight zero. Two things are a replica's own: a BatchNormalization that is not synchronised normalises
-by the statistics of the replica's rows, and each replica has its own dropout mask. Moving statistics
-move once a step, by the mean of what the replicas would have moved them by.
+weight zero. Two things are a replica's own: a BatchNormalization that is not synchronised
+normalises by the statistics of the replica's rows, and each replica has its own dropout mask.
+Moving statistics move once a step, by the mean of what the replicas would have moved them by.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sfn import graphs, micro_batches, vectors
+from keras_sfn import collectives, graphs, micro_batches, vectors
 from keras_sfn import objective as objective_lib
 
 LossOf = Callable[[Any], Callable[[], tuple[tf.Tensor, Any]]]
@@ -34,48 +29,13 @@ LossOf = Callable[[Any], Callable[[], tuple[tf.Tensor, Any]]]
 _SEEDS_A_REPLICA = 2654435769
 
 
-def number() -> int:
-    """Returns how many replicas train together under the strategy in force."""
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
-
-
-def once(step: Callable[..., Any], *args: Any) -> Any:
-    """Runs `step` once for all replicas, from the code that each of them runs.
-
-    Args:
-        step: Called with each of `args` regrouped: a structure of values of all replicas.
-        *args: This replica's.
-
-    Returns:
-        This replica's part of what `step` returns.
-
-    Raises:
-        RuntimeError: This is no replica's code.
-    """
-    context = tf.distribute.get_replica_context()
-    if context is None:
-        raise RuntimeError(
-            "A step under a `tf.distribute` strategy must be taken in the code of the replicas. "
-            f"Received a call outside it, with {number()} replicas. Use `model.fit`, or call "
-            "`minimize` in a function that `strategy.run` runs."
-        )
-
-    def merged(strategy: tf.distribute.Strategy, *values: Any) -> Any:
-        # What is not of a replica belongs on the first one's device; TensorFlow would put sums
-        # into the host's memory.
-        with tf.device(strategy.extended.worker_devices[0]):
-            return step(*values)
-
-    return context.merge_call(merged, args=args)
-
-
 def count_rows(rows: Any) -> tf.Tensor:
     """Returns the rows of each replica, shape (replicas,) integers, from each replica's own."""
 
     def place(own: tf.Tensor) -> tf.Tensor:
-        return own * tf.one_hot(_index(), number(), dtype=own.dtype)
+        return own * tf.one_hot(collectives.index(), collectives.number(), dtype=own.dtype)
 
-    return _sum(_run(place, rows))
+    return collectives.total(collectives.run(place, rows))
 
 
 def first_rows(data: Any, rows: tf.Tensor, wanted: int) -> tuple[Any, tf.Tensor]:
@@ -91,21 +51,10 @@ def first_rows(data: Any, rows: tf.Tensor, wanted: int) -> tuple[Any, tf.Tensor]
 
     def take(own: Any) -> Any:
         return keras.tree.map_structure(
-            lambda part: None if part is None else part[: taken[_index()]], own
+            lambda part: None if part is None else part[: taken[collectives.index()]], own
         )
 
-    return _run(take, data), taken
-
-
-def agree(value: tf.Tensor) -> tf.Tensor:
-    """Returns the first replica's value of what every worker has computed for itself.
-
-    Where several processes compute the same thing, a difference in the last digit would let them
-    decide differently and wait for each other for ever, and their parameters drift apart.
-    """
-    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
-        return value  # One process, which computes it once.
-    return _sum(_run(lambda own: tf.where(_index() == 0, own, tf.zeros_like(own)), value))
+    return collectives.run(take, data), taken
 
 
 class Shares(NamedTuple):
@@ -146,13 +95,14 @@ class Replicas:
         self.space = space
         self.synchronized = shares.synchronized
         self._shares = shares
+        self._rows: Any = shares.rows
         self._jit_compile = False
         self._parts: dict[int, objective_lib.Loss] = {}
         self._padded = False
         self._outputs: Any = None
         self._updated: list[keras.Variable] = []
         self._example: objective_lib.Objective
-        _run(self._prepare, shares.data)
+        collectives.run(self._prepare, shares.data)
         self._first = self._parts[min(self._parts)]
 
     @property
@@ -214,17 +164,17 @@ class Replicas:
             counters = [value for v, value in pairs if not _is_floating(v)]
             return tf.concat(flat, axis=0), counters, [self._trimmed(out) for out in outputs]
 
-        joined, counters, outputs = _run(local)
+        joined, counters, outputs = collectives.run(local)
         floating = [v for v in self._updated if _is_floating(v)]
         sizes = [int(tf.TensorShape(v.shape).num_elements()) for v in floating]
-        loss, gradient, *values = tf.split(_sum(joined), [1, self.space.size, *sizes])
+        loss, gradient, *values = tf.split(collectives.total(joined), [1, self.space.size, *sizes])
         updates = [
             (v, tf.cast(tf.reshape(value, v.shape), v.value.dtype))
             for v, value in zip(floating, values, strict=True)
         ]
         # A counter or a seed moves alike on every replica.
         rest = (v for v in self._updated if not _is_floating(v))
-        updates += [(v, _local(value)) for v, value in zip(rest, counters, strict=True)]
+        updates += [(v, collectives.local(value)) for v, value in zip(rest, counters, strict=True)]
         packed = keras.tree.pack_sequence_as(self._outputs, outputs)
         return objective_lib.Evaluation(tf.reshape(loss, ()), packed, updates), gradient
 
@@ -232,21 +182,19 @@ class Replicas:
         """Makes the loss of one replica's rows, in that replica's code."""
         shares = self._shares
         first = next((part for part in keras.tree.flatten(data) if tf.is_tensor(part)), None)
-        if shares.rows is not None and first is not None and first.shape[0] is None:
-            if not shares.is_sum and not shares.synchronized:
-                # Layers and losses may refuse zero rows, or give NaN. (A sum over none is right,
-                # and synchronised statistics would count a row too many.)
-                missing = tf.maximum(1 - shares.rows[_index()], 0)
-                data = keras.tree.map_structure(
-                    lambda part: micro_batches.pad_rows(part, missing), data
-                )
-                self._padded = True
+        may_be_none = self._rows is not None and first is not None and first.shape[0] is None
+        if may_be_none and not shares.is_sum and not shares.synchronized:
+            # Layers and losses may refuse zero rows, or give NaN. (A sum over none is right, and
+            # synchronised statistics would count a row too many.)
+            missing = tf.maximum(1 - self._rows[collectives.index()], 0)
+            data = keras.tree.map_structure(lambda p: micro_batches.pad_rows(p, missing), data)
+            self._padded = True
 
         def weighted(part: Any) -> Callable[[], tuple[tf.Tensor, Any]]:
             loss_fn = shares.loss_of(part)
-            if shares.rows is None or shares.is_sum:
+            if self._rows is None or shares.is_sum:
                 return loss_fn
-            weight = self._fraction() * number()
+            weight = self._fraction() * collectives.number()
 
             def loss_and_outputs() -> tuple[tf.Tensor, Any]:
                 loss, outputs = loss_fn()
@@ -260,64 +208,46 @@ class Replicas:
             rows = slices.rows()
             if not isinstance(rows, int) or rows > shares.slice_rows:
                 part = micro_batches.MicroBatches(slices, self.space)
-        self._parts[_index()] = part
+        self._parts[collectives.index()] = part
         self._example = part.example()
 
     def _fraction(self) -> tf.Tensor:
         """This replica's part of all rows, as a float64 scalar."""
-        rows = self._shares.rows
+        rows = self._rows
         if rows is None:
-            return tf.constant(1 / number(), tf.float64)
+            return tf.constant(1 / collectives.number(), tf.float64)
         total = tf.maximum(tf.reduce_sum(rows), 1)
-        return tf.cast(rows[_index()], tf.float64) / tf.cast(total, tf.float64)
+        return tf.cast(rows[collectives.index()], tf.float64) / tf.cast(total, tf.float64)
 
     def _call(self, compute: Callable[[objective_lib.Loss], Any]) -> Any:
         """Calls `compute` with this replica's loss, in that replica's code."""
-        part = self._parts[_index()]
+        part = self._parts[collectives.index()]
         if self._jit_compile:
             return tf.function(lambda: compute(part), autograph=False, jit_compile=True)()
         return compute(part)
 
     def _summed(self, compute: Callable[[objective_lib.Loss], tf.Tensor]) -> tf.Tensor:
-        return _sum(_run(lambda: self._masked(self._call(compute))))
+        return collectives.total(collectives.run(lambda: self._masked(self._call(compute))))
 
     def _masked(self, value: tf.Tensor) -> tf.Tensor:
         """Returns zero, whatever the padding gave, where this replica has no rows."""
         if not self._padded:
             return value
-        return tf.where(self._shares.rows[_index()] > 0, value, tf.zeros_like(value))
+        return tf.where(self._rows[collectives.index()] > 0, value, tf.zeros_like(value))
 
     def _share(self, variable: keras.Variable, value: tf.Tensor) -> tf.Tensor:
         """This replica's part of the new value of a variable, which is the sum of these."""
         if variable.aggregation == "sum":  # Each replica holds a part: metrics inside layers.
             if not self._padded:
                 return value
-            return tf.where(self._shares.rows[_index()] > 0, value, variable.value)
+            return tf.where(self._rows[collectives.index()] > 0, value, variable.value)
         return self._masked(value * tf.cast(self._fraction(), value.dtype))
 
     def _trimmed(self, output: tf.Tensor) -> tf.Tensor:
         if not self._padded or output.shape.rank == 0:
             return output
-        return output[: self._shares.rows[_index()]]
+        return output[: self._rows[collectives.index()]]
 
 
 def _is_floating(variable: keras.Variable) -> bool:
     return bool(variable.value.dtype.is_floating)
-
-
-def _index() -> int:
-    """The number of the replica whose code this is."""
-    return int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
-
-
-def _run(function: Callable[..., Any], *args: Any) -> Any:
-    return tf.distribute.get_strategy().run(function, args=args)
-
-
-def _sum(values: Any) -> tf.Tensor:
-    return tf.distribute.get_strategy().reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
-
-
-def _local(values: Any) -> tf.Tensor:
-    """The first of this process's replicas' values."""
-    return tf.distribute.get_strategy().experimental_local_results(values)[0]

@@ -15,7 +15,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_sfn import base_optimizer, failures, micro_batches, model_loss, replicas
+from keras_sfn import (
+    base_optimizer,
+    collectives,
+    failures,
+    losses,
+    micro_batches,
+    model_loss,
+    replicas,
+)
 
 _MARK = "_keras_sfn_original"
 
@@ -93,10 +101,10 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     # stateless scope, where none can be created. Does nothing where all is built.
     model._symbolic_build(data_batch=batch)
     rows = _batch_size(batch[0])
-    if replicas.number() == 1:
+    if collectives.number() == 1:
         value, y_pred = _step(model, batch, rows)
     else:
-        value, y_pred = replicas.once(functools.partial(_step_on_replicas, model), batch, rows)
+        value, y_pred = collectives.once(functools.partial(_step_on_replicas, model), batch, rows)
     # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
     # metric of the same name there.
     model._loss_tracker.update_state(value, sample_weight=rows)
@@ -149,7 +157,7 @@ def _can_compile(model: keras.Model) -> bool:
 def _loss(model: keras.Model, data: Any) -> Any:
     """The loss on a batch, in slices where that is asked for and the batch is larger."""
 
-    def loss_of(part: Any) -> base_optimizer.LossFunction:
+    def loss_of(part: Any) -> losses.LossFunction:
         return model_loss.batch_loss(model, *part)
 
     size = model.optimizer.micro_batch_size
@@ -183,7 +191,7 @@ def _slice_rows(model: keras.Model) -> int | None:
             f"micro_batch_size={size} and a layer with synchronized=True. Use "
             "micro_batch_size=None, or synchronized=False."
         )
-    return max(size // replicas.number(), 1)
+    return max(size // collectives.number(), 1)
 
 
 def _synchronizes(model: keras.Model) -> bool:
@@ -193,7 +201,7 @@ def _synchronizes(model: keras.Model) -> bool:
 def _is_sum(model: keras.Model) -> bool:
     """Whether the losses are sums over rows, which replicas weigh otherwise than means."""
     reductions = {_reduction(loss) for loss in keras.tree.flatten(model.loss)}
-    if "mean_with_sample_weight" in reductions or len(reductions) > 1 and "sum" in reductions:
+    if "mean_with_sample_weight" in reductions or (len(reductions) > 1 and "sum" in reductions):
         raise NotImplementedError(
             "Under a `tf.distribute` strategy losses must be all means over rows or all sums. "
             f"Received losses with the reductions {sorted(reductions)}. Use the default "

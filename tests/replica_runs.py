@@ -58,7 +58,11 @@ CASES = {
         "learning_rate": keras.optimizers.schedules.ExponentialDecay(1.0, 5, 0.8),
     },
     "sum": {"loss": lambda: keras.losses.MeanSquaredError(reduction="sum"), "rows": 34},
-    "recurrent": {"layers": lambda: [layers.Reshape((5, 1)), layers.GRU(3)], "epochs": 1},
+    "recurrent": {
+        "layers": lambda: [layers.Reshape((5, 1)), layers.SimpleRNN(3)],
+        "rows": 13,
+        "krylov_dimension": 3,
+    },
     "synchronized": {
         "layers": lambda: [layers.BatchNormalization(synchronized=True)],
         "rows": 34,

@@ -77,7 +77,7 @@ def test_two_workers_take_the_steps_of_one_device(tmp_path, float64):
 def test_three_workers_take_the_steps_of_one_device(tmp_path):
     found = results(launch(3, tmp_path, "float32", "plain", "replicas without rows"), tmp_path)
     for case in ("plain", "replicas without rows"):
-        assert_same_steps(found, case, replica_runs.train(case)["losses"], 1e-5)
+        assert_same_steps(found, case, replica_runs.train(case)["losses"], 1e-3)
 
 
 def test_a_run_goes_on_after_a_worker_was_killed(tmp_path, float64):
