@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sfn import (
-    devices,
     curvature_report,
+    devices,
     differences,
     differentiability,
     hessian,

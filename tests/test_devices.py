@@ -1,5 +1,3 @@
-import unittest.mock
-
 import keras
 import numpy as np
 import pytest
@@ -44,7 +42,7 @@ def test_auto_does_not_compile_what_keras_says_cannot_be():
 
 @pytest.mark.parametrize("kind", [tf.distribute.TPUStrategy, tf.distribute.ParameterServerStrategy])
 def test_strategies_without_replicas_in_step_are_refused(monkeypatch, kind):
-    strategy = unittest.mock.create_autospec(kind, instance=True)
+    strategy = object.__new__(kind)  # Making one takes a cluster.
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
     monkeypatch.setattr(tf.distribute, "has_strategy", lambda: True)
     with pytest.raises(NotImplementedError, match=f"train under `Mirrored.*{kind.__name__}"):

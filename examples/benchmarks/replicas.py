@@ -96,7 +96,9 @@ def counting(strategy: tf.distribute.Strategy) -> Iterator[list[int]]:
 
     def reduce(operation: Any, value: Any, axis: Any) -> Any:
         total = original(operation, value, axis)
-        sizes.append(int(tf.size(total)))
+        # Means are of Keras's logs, and graphs of its data.
+        if tf.executing_eagerly() and operation == tf.distribute.ReduceOp.SUM:
+            sizes.append(int(tf.size(total)))
         return total
 
     strategy.reduce = reduce
