@@ -6,7 +6,11 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "contributing.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "docs" / "contributing.md",
+    ROOT / "docs" / "distributed.md",
+]
 PROGRAMS = [
     program
     for document in DOCUMENTS[1:]

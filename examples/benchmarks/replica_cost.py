@@ -1,6 +1,6 @@
 r"""What a step costs on one and on several replicas, the batch of all of them being the same.
 
-    python examples/benchmarks/replicas.py
+    python examples/benchmarks/replica_cost.py
 
 For each number of --replicas: seconds a step on logical CPUs of this machine, which share its
 cores, so that the difference is what the sums and the copies cost and no gain is to be seen; and,
@@ -140,7 +140,8 @@ def measure(replicas: int) -> Cost:
 def plot(path: pathlib.Path, costs: Sequence[Cost]) -> None:
     """Draws the seconds a step as bars."""
     figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
-    axes.bar([str(cost.replicas) for cost in costs], [cost.seconds for cost in costs])
+    axes.bar(range(len(costs)), [cost.seconds for cost in costs])
+    axes.set_xticks(range(len(costs)), [str(cost.replicas) for cost in costs])
     axes.set(xlabel="replicas (logical CPUs of one machine)", ylabel="seconds a step")
     axes.set_title(f"n = {costs[0].parameters}, the same batch")
     figure.savefig(path, dpi=120)
