@@ -111,10 +111,17 @@ class Losses(keras.callbacks.Callback):
                 csv.writer(file).writerow([epoch + 1, f"{seconds:.3f}", f"{loss:.8g}"])
 
 
+def is_chief(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
+    """Whether this process is the one that writes: TF_CONFIG's "chief", or the first worker."""
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
 def work() -> None:
     """Trains as one of the workers that TF_CONFIG names."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    chief = strategy.cluster_resolver.task_id == 0
+    chief = is_chief(strategy.cluster_resolver)
     images, output = load_images(), pathlib.Path(_OUTPUT_DIR.value)
     with strategy.scope():
         model = build_model(images.shape[1])

@@ -75,7 +75,9 @@ def agree(value: tf.Tensor) -> tf.Tensor:
     A difference in the last digit would let processes decide differently and wait for each other
     for ever, and their parameters would drift apart.
     """
-    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+    strategy = tf.distribute.get_strategy()
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and number() > 1
+    if not several:
         return value  # One process.
 
     def first(own: tf.Tensor) -> tf.Tensor:

@@ -87,17 +87,23 @@ def _wrap_make_function() -> None:
 
 def _step_by_step(model: keras.Model, function: Callable[[Any], Any], iterator: Any) -> Any:
     """Calls a function of `steps_per_execution` steps for one step at a time."""
-    steps, model.steps_per_execution = model.steps_per_execution, 1
+    steps = model.steps_per_execution
+    if steps == 1 or not isinstance(iterator, tf.distribute.DistributedIterator):
+        return function(iterator)
+    outputs = None
+    model.steps_per_execution = 1
     try:
-        outputs = function(iterator)
-        for _ in range(steps - 1):
-            try:
-                outputs = function(iterator)
-            except (StopIteration, tf.errors.OutOfRangeError):
-                break  # The epoch ended, as it may in the middle of an execution.
-        return outputs
+        for _ in range(steps):
+            # Asked first: a function that runs out of data counts a step before it fails.
+            batch = iterator.get_next_as_optional()
+            if not batch.has_value():
+                break
+            outputs = function([batch.get_value()])
     finally:
         model.steps_per_execution = steps
+    if outputs is None:
+        raise StopIteration
+    return outputs
 
 
 def _is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
