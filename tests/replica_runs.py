@@ -41,21 +41,27 @@ def nan_in_the_last_row_of_the_second_batch(x):
 # Layers between the two dense ones, arguments of the optimizer, and anything else as below.
 CASES = {
     "plain": {},
-    "compiled": {"jit_compile": True},
+    "compiled": {"jit_compile": True, "krylov_dimension": 3, "rows": 13},
     "replicas without rows": {"rows": 34},
-    "inner steps": {"inner_steps": 2},
-    "adaptive": {"damping": "adaptive"},
-    "no previous step": {"use_previous_step": False, "damping": 0.5, "max_step_norm": 0.5},
-    "curvature of six rows": {"curvature_batch_size": 6},
-    "slices": {"micro_batch_size": 4},
-    "steps per execution": {"steps_per_execution": 3},
-    "eager": {"run_eagerly": True, "epochs": 1, "rows": 20},
-    "decay, average, schedule": {
+    "slices, inner steps, adaptive": {
+        "micro_batch_size": 4,
+        "inner_steps": 2,
+        "damping": "adaptive",
+    },
+    "part of the rows, three steps at once": {
+        "curvature_batch_size": 6,
+        "steps_per_execution": 3,
+    },
+    "no previous step, decay, average, schedule": {
+        "use_previous_step": False,
+        "damping": 0.5,
+        "max_step_norm": 0.5,
         "weight_decay": 1e-3,
         "use_ema": True,
         "ema_momentum": 0.5,
         "learning_rate": keras.optimizers.schedules.ExponentialDecay(1.0, 5, 0.8),
     },
+    "eager": {"run_eagerly": True, "epochs": 1, "rows": 13},
     "sum": {"loss": lambda: keras.losses.MeanSquaredError(reduction="sum"), "rows": 34},
     "recurrent": {
         "layers": lambda: [layers.Reshape((5, 1)), layers.SimpleRNN(3)],

@@ -68,8 +68,8 @@ def assert_same_steps(found, case, losses, tolerance):
 
 
 def test_two_workers_take_the_steps_of_one_device(tmp_path, float64):
-    cases = ["plain", "replicas without rows", "NaN", "slices", "curvature of six rows"]
-    cases += ["synchronized", "steps per execution"]
+    cases = ["plain", "NaN", "synchronized"]
+    cases += ["slices, inner steps, adaptive", "part of the rows, three steps at once"]
     found = results(launch(2, tmp_path, "float64", *cases, "go on"), tmp_path)
     for case in cases:
         one = replica_runs.train(case)
