@@ -167,6 +167,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     ) -> tf.Tensor:
         """Takes one step on `loss_fn`, in eager code or inside a `tf.function`.
 
+        Under a `tf.distribute` strategy call it in the code of the replicas (`strategy.run`); the
+        loss is then the sum of what theirs return.
+
         The loss is evaluated many times; randomness and state (dropout seeds, moving statistics)
         are frozen meanwhile and move once. Inside a `tf.function` the step is compiled with it,
         which is many times faster than eager code.
@@ -184,6 +187,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 batch).
             TypeError: A variable is not a `keras.Variable`, or is complex or integer.
             MemoryError: The Krylov basis cannot fit into memory.
+            NotImplementedError: Under a strategy, `hvp_mode` is "forward_over_reverse", which is
+                wrong where layers sum over the replicas; or the strategy is not supported.
+            RuntimeError: Under a strategy, this is no replica's code.
             FloatingPointError: `max_consecutive_rejections` steps in a row were rejected because
                 something was not finite. From inside a `tf.function` this comes as
                 `tf.errors.InvalidArgumentError`, and not at all if XLA compiles that function.
@@ -208,7 +214,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             return lambda: (own(), None)
 
         def step(loss_fns: Any) -> tf.Tensor:
-            return self.step(replicas.Shares(loss_fns, loss_of), variables)[0]
+            # Nothing tells whether layers in the loss sum over the replicas by themselves.
+            shares = replicas.Shares(loss_fns, loss_of, synchronized=True)
+            return self.step(shares, variables)[0]
 
         return collectives.once(step, loss_fn)
 

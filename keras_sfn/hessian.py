@@ -181,9 +181,19 @@ def resolve_mode(mode: str, ops: frozenset[str], synchronized: bool = False) -> 
     Args:
         mode: One of `HVP_MODES`.
         ops: Types of the ops of the loss.
-        synchronized: Whether layers sum over replicas, for which forward mode has no rule.
+        synchronized: Whether layers sum over replicas, which forward mode does not see.
+
+    Raises:
+        NotImplementedError: Forward mode is asked for where it would be wrong.
     """
-    if mode == "auto" and synchronized:
+    if synchronized:
+        if mode == "forward_over_reverse":
+            raise NotImplementedError(
+                "`hvp_mode` cannot be 'forward_over_reverse' where layers sum over replicas "
+                "(synchronized=True), or may do so in a hand-written loop: TensorFlow leaves the "
+                "other replicas out of the derivative. Received: hvp_mode='forward_over_reverse'. "
+                "Use 'auto' or 'reverse_over_reverse'."
+            )
         _log_reverse("layers sum over replicas")
         return "reverse_over_reverse"
     if mode == "auto" and ops & graphs.CONTROL_FLOW:

@@ -69,7 +69,7 @@ class Shares(NamedTuple):
             loss is the sum of the replicas' losses.
         slice_rows: Rows that a replica evaluates at a time, or None for all.
         is_sum: Whether losses are sums over rows instead of means.
-        synchronized: Whether layers sum over the replicas by themselves.
+        synchronized: Whether layers sum over the replicas by themselves, or may do so.
     """
 
     data: Any
