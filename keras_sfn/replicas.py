@@ -98,7 +98,7 @@ class Replicas:
         self._rows: Any = shares.rows
         self._jit_compile = False
         self._parts: dict[int, objective_lib.Loss] = {}
-        self._padded = False
+        self._may_be_empty = self._padded = False
         self._outputs: Any = None
         self._updated: list[keras.Variable] = []
         self._example: objective_lib.Objective
@@ -182,13 +182,17 @@ class Replicas:
         """Makes the loss of one replica's rows, in that replica's code."""
         shares = self._shares
         first = next((part for part in keras.tree.flatten(data) if tf.is_tensor(part)), None)
-        may_be_none = self._rows is not None and first is not None and first.shape[0] is None
-        if may_be_none and not shares.is_sum and not shares.synchronized:
+        may_be_empty = False
+        if self._rows is not None and first is not None:
+            may_be_empty = first.shape[0] in (None, 0)
+        padded = may_be_empty and not shares.is_sum and not shares.synchronized
+        self._may_be_empty |= may_be_empty
+        self._padded |= padded
+        if padded:
             # Layers and losses may refuse zero rows, or give NaN. (A sum over none is right, and
             # synchronised statistics would count a row too many.)
             missing = tf.maximum(1 - self._rows[collectives.index()], 0)
             data = keras.tree.map_structure(lambda p: micro_batches.pad_rows(p, missing), data)
-            self._padded = True
 
         def weighted(part: Any) -> Callable[[], tuple[tf.Tensor, Any]]:
             loss_fn = shares.loss_of(part)
@@ -230,18 +234,21 @@ class Replicas:
         return collectives.total(collectives.run(lambda: self._masked(self._call(compute))))
 
     def _masked(self, value: tf.Tensor) -> tf.Tensor:
-        """Returns zero, whatever the padding gave, where this replica has no rows."""
-        if not self._padded:
-            return value
-        return tf.where(self._rows[collectives.index()] > 0, value, tf.zeros_like(value))
+        """Returns zero, whatever no rows or padding gave, where this replica has no rows."""
+        # A sum over no rows is zero by itself, but for this replica's part of the regularisation.
+        return value if self._shares.is_sum else self._unless_empty(value, tf.zeros_like(value))
 
     def _share(self, variable: keras.Variable, value: tf.Tensor) -> tf.Tensor:
         """This replica's part of the new value of a variable, which is the sum of these."""
         if variable.aggregation == "sum":  # Each replica holds a part: metrics inside layers.
-            if not self._padded:
-                return value
-            return tf.where(self._rows[collectives.index()] > 0, value, variable.value)
-        return self._masked(value * tf.cast(self._fraction(), value.dtype))
+            return self._unless_empty(value, tf.cast(variable.value, value.dtype))
+        part = value * tf.cast(self._fraction(), value.dtype)
+        return self._unless_empty(part, tf.zeros_like(part))
+
+    def _unless_empty(self, value: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+        if not self._may_be_empty:
+            return value
+        return tf.where(self._rows[collectives.index()] > 0, value, otherwise)
 
     def _trimmed(self, output: tf.Tensor) -> tf.Tensor:
         if not self._padded or output.shape.rank == 0:

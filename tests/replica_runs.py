@@ -61,7 +61,7 @@ CASES = {
         "ema_momentum": 0.5,
         "learning_rate": keras.optimizers.schedules.ExponentialDecay(1.0, 5, 0.8),
     },
-    "eager": {"run_eagerly": True, "epochs": 1, "rows": 13},
+    "eager": {"run_eagerly": True, "epochs": 1, "rows": 10},
     "sum": {"loss": lambda: keras.losses.MeanSquaredError(reduction="sum"), "rows": 34},
     "recurrent": {
         "layers": lambda: [layers.Reshape((5, 1)), layers.SimpleRNN(3)],
