@@ -12,6 +12,7 @@ _backend.require_tensorflow()
 
 import keras as _keras
 
+from keras_sfn import multi_worker as _multi_worker
 from keras_sfn import second_derivatives as _second_derivatives
 from keras_sfn import training as _training
 from keras_sfn.callbacks import CurvatureLogger
@@ -47,3 +48,4 @@ _keras.saving.get_custom_objects().update(
 )
 _second_derivatives.install()
 _training.install()
+_multi_worker.install()

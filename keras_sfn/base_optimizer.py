@@ -9,13 +9,14 @@ import keras
 import tensorflow as tf
 
 from keras_sfn import (
+    collectives,
     configuration,
     devices,
-    differentiability,
     failures,
     hessian,
+    losses,
     memory,
-    micro_batches,
+    replicas,
     validation,
     vectors,
 )
@@ -23,8 +24,6 @@ from keras_sfn import damping as damping_lib
 from keras_sfn import last_step as last_step_lib
 from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
-
-LossFunction = Callable[[], tuple[tf.Tensor, Any]]
 
 _UNSET_SEED = -1
 
@@ -70,7 +69,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
         Raises:
             ValueError: One is unknown, out of range, or contradicts another.
+            NotImplementedError: See `devices.refuse_strategy`.
         """
+        devices.refuse_strategy()
         configuration.check_keras_options(keras_options)
         completed = configuration.complete(options)
         settings = configuration.settings(completed, method.direction, method.leave_saddles)
@@ -166,6 +167,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     ) -> tf.Tensor:
         """Takes one step on `loss_fn`, in eager code or inside a `tf.function`.
 
+        Under a `tf.distribute` strategy call it in the code of the replicas (`strategy.run`); the
+        loss is then the sum of what theirs return.
+
         The loss is evaluated many times; randomness and state (dropout seeds, moving statistics)
         are frozen meanwhile and move once. Inside a `tf.function` the step is compiled with it,
         which is many times faster than eager code.
@@ -183,6 +187,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 batch).
             TypeError: A variable is not a `keras.Variable`, or is complex or integer.
             MemoryError: The Krylov basis cannot fit into memory.
+            NotImplementedError: Under a strategy, `hvp_mode` is "forward_over_reverse", which is
+                wrong where layers sum over the replicas; or the strategy is not supported.
+            RuntimeError: Under a strategy, this is no replica's code.
             FloatingPointError: `max_consecutive_rejections` steps in a row were rejected because
                 something was not finite. From inside a `tf.function` this comes as
                 `tf.errors.InvalidArgumentError`, and not at all if XLA compiles that function.
@@ -200,22 +207,33 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         loss_fn = tf.__internal__.autograph.tf_convert(
             loss_fn, tf.__internal__.autograph.control_status_ctx()
         )
-        loss, _ = self.step(lambda: (loss_fn(), None), variables)
-        return loss
+        if collectives.number() == 1:
+            return self.step(lambda: (loss_fn(), None), variables)[0]
+
+        def loss_of(own: Callable[[], tf.Tensor]) -> losses.LossFunction:
+            return lambda: (own(), None)
+
+        def step(loss_fns: Any) -> tf.Tensor:
+            # Nothing tells whether layers in the loss sum over the replicas by themselves.
+            shares = replicas.Shares(loss_fns, loss_of, synchronized=True)
+            return self.step(shares, variables)[0]
+
+        return collectives.once(step, loss_fn)
 
     @tf.autograph.experimental.do_not_convert
     def step(
         self,
-        loss_fn: LossFunction | micro_batches.Slices,
+        loss_fn: losses.Batch,
         variables: Sequence[keras.Variable],
         *,
-        curvature_loss_fn: LossFunction | micro_batches.Slices | None = None,
+        curvature_loss_fn: losses.Batch | None = None,
         can_compile: bool = True,
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
 
         Args:
-            loss_fn: Returns `(loss, outputs)`; or a batch in slices.
+            loss_fn: Returns `(loss, outputs)`; or a batch in slices, or on several replicas (then
+                this is called inside `replicas.once`).
             variables: The variables to train.
             curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
             can_compile: Whether `jit_compile="auto"` may choose XLA.
@@ -223,7 +241,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         Returns:
             The scalar loss before the step, and the outputs of the pass at that point.
         """
-        devices.refuse_replicas()
+        devices.refuse_strategy()
         space = vectors.ParameterSpace(variables)
         rows = step_lib.basis_rows(self._settings, space.size, self._with_previous_step)
         if self._settings.krylov_dimension is None:
@@ -234,35 +252,25 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
-        objective = _objective(loss_fn, space)
-        curvature = objective
-        if curvature_loss_fn is not None:
-            curvature = _objective(curvature_loss_fn, space)
-            curvature.example()
+        frozen = losses.prepare(loss_fn, curvature_loss_fn, space, self.hvp_mode)
+        self._seed_dropout(frozen)
         updated: list[keras.Variable] = []
-        eager = tf.executing_eagerly()
-        ops = _examine(objective, eager)
-        mode = hessian.resolve_mode(self.hvp_mode, ops)
-        self._seed_dropout(objective, curvature)
 
-        def compute() -> tuple[
-            objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor
-        ]:
-            evaluation, result, report = self._compute_step(objective, curvature, mode, jit)
+        def compute(
+            jit_products: bool,
+        ) -> tuple[objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor]:
+            evaluation, result, report = self._compute_step(frozen, jit_products)
             updated[:] = [variable for variable, _ in evaluation.updates]
             values = [value for _, value in evaluation.updates]
             return evaluation._replace(updates=[]), values, result, report
 
-        jit = not eager and devices.jit_compile(self.jit_compile, ops, can_compile)
-        if not eager:
-            # XLA takes minutes for the eigenvalues of a large matrix: there, only products are its.
-            whole = self._settings.krylov_dimension is None
-            compute = tf.function(compute, autograph=False, jit_compile=jit and not whole)
-        evaluation, values, result, report = compute()
-        _carry_out(updated, values, result.finite)
+        whole = self._settings.krylov_dimension is None
+        run = losses.compiled(compute, frozen, self.jit_compile, can_compile, whole)
+        evaluation, values, result, report = run()
+        losses.carry_out(updated, values, result.finite)
         self._apply_step(space, result)
         self._report.write(report)
-        if eager:
+        if tf.executing_eagerly():
             self.raise_if_failing()
         elif not failures.is_watched():
             failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
@@ -280,7 +288,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                     "new optimizer for another model, or for layers that thaw."
                 ) from None
 
-    def _seed_dropout(self, *objectives: objective_lib.Loss) -> None:
+    def _seed_dropout(self, frozen: losses.Frozen) -> None:
         """Lets dropout depend on optimizer variables alone.
 
         Keras saves no seed generators: with another optimizer, a model that is loaded draws other
@@ -288,20 +296,22 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         `keras.utils.set_random_seed` and the `seed` of a layer have the effect they should, and
         every step draws from this seed and the number of the step.
         """
-        generators = objectives[0].seed_generators
+        generators = frozen.objective.seed_generators
         if not generators:
             return
         dtype = self._dropout_seed.value.dtype
         seed = tf.convert_to_tensor(self._dropout_seed)
-        seed = tf.where(seed < 0, tf.cast(generators[0].value[0], dtype), seed)
+        first = tf.convert_to_tensor(generators[0])[0]
+        seed = tf.where(seed < 0, tf.cast(first, dtype), seed)
         self._dropout_seed.assign(seed)
         count = _SEEDS_A_STEP * tf.cast(self._iterations.value, dtype)
-        for objective in objectives:
+        for objective in (frozen.objective, frozen.curvature):
             objective.reseed(tf.stack([seed, count]))
 
     def _compute_step(
-        self, objective: objective_lib.Loss, curvature: objective_lib.Loss, mode: str, jit: bool
+        self, frozen: losses.Frozen, jit_products: bool
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
+        objective = frozen.objective
         space = objective.space
         point = space.flatten(space.values())
         evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
@@ -310,12 +320,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             previous = space.flatten(
                 [self._previous_step[self._get_variable_index(v)] for v in space.variables]
             )
-        matvec = hessian.hessian_vector_product(curvature, point, mode)
+        matvec = hessian.hessian_vector_product(frozen.curvature, point, frozen.hvp_mode)
         problem = step_lib.Problem(
             loss=objective.loss,
             gradient=objective.gradient,
             matvec=matvec,
-            hessian=hessian.dense(matvec, space.size, space.dtype, jit),
+            hessian=hessian.dense(matvec, space.size, space.dtype, jit_products),
+            agree=collectives.agree,
         )
         result = step_lib.saddle_free_step(
             problem,
@@ -345,8 +356,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 step - tf.where(result.accepted, self._decay(variable), 0)
                 for step, variable in zip(steps, space.variables, strict=True)
             ]
-        # Keras's own bookkeeping: constraints, moving averages, the iteration counter. It hands
-        # each step to `update_step`.
+        # Keras's own bookkeeping: constraints, moving averages, the iteration counter.
         super().apply(steps, space.variables)
 
     def _decay(self, variable: keras.Variable) -> tf.Tensor:
@@ -357,6 +367,16 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
         """Does nothing: the decay is part of the step, so that a rejected step has none."""
+
+    def _backend_update_step(
+        self,
+        grads: Sequence[tf.Tensor],
+        trainable_variables: Sequence[keras.Variable],
+        learning_rate: tf.Tensor,
+    ) -> None:
+        """Hands each step to `update_step`. Keras's own would first sum steps over the replicas."""
+        for step, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(step, variable, learning_rate)
 
     def update_step(
         self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
@@ -372,30 +392,3 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             "loop or a custom `train_step`, call `optimizer.minimize(loss_fn, variables)` with a "
             "`loss_fn()` that returns the scalar loss."
         )
-
-
-def _objective(
-    loss_fn: LossFunction | micro_batches.Slices, space: vectors.ParameterSpace
-) -> objective_lib.Loss:
-    if isinstance(loss_fn, micro_batches.Slices):
-        return micro_batches.MicroBatches(loss_fn, space)
-    return objective_lib.Objective(loss_fn, space)
-
-
-def _examine(loss: objective_lib.Loss, eager: bool) -> frozenset[str]:
-    """Refuses what has no right step; returns the ops that decide how it is compiled."""
-    if not eager:
-        return differentiability.examine(loss)
-    differentiability.examine_eagerly(loss)
-    return frozenset()
-
-
-def _carry_out(variables: list[keras.Variable], values: list[tf.Tensor], finite: tf.Tensor) -> None:
-    """Assigns what the pass at the old parameters would have assigned."""
-    for variable, value in zip(variables, values, strict=True):
-        if value.dtype.is_floating:
-            # Statistics that are not finite would spoil the model for good. They can overflow (a
-            # variance) where the loss does not.
-            keep = finite & tf.reduce_all(tf.math.is_finite(value))
-            value = tf.where(keep, value, tf.cast(variable.value, value.dtype))
-        variable.assign(value)

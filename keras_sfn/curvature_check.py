@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_sfn import (
     curvature_report,
+    devices,
     differences,
     differentiability,
     hessian,
@@ -71,7 +72,9 @@ def check_curvature(
         ValueError: An argument is out of range, the model is not compiled or built, or the parts of
             the batch differ in length.
         NotImplementedError: An op of the loss has no second derivative in TensorFlow.
+        RuntimeError: A `tf.distribute` strategy with several replicas is in force.
     """
+    devices.refuse_replicas("check_curvature")
     validation.integer_at_least("num_directions", num_directions, 1)
     validation.positive("tolerance", tolerance, optional=True)
     validation.integer_at_least("seed", seed, 0)

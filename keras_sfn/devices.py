@@ -1,10 +1,17 @@
-"""Which way a step runs on the machine at hand: XLA or not, one replica or several."""
+"""Which way a step runs on the machine at hand: XLA or not, under which strategies."""
 
 from __future__ import annotations
 
+import keras
 import tensorflow as tf
 
 from keras_sfn import graphs
+
+_STRATEGIES = (
+    tf.distribute.MirroredStrategy,
+    tf.distribute.MultiWorkerMirroredStrategy,
+    tf.distribute.OneDeviceStrategy,
+)
 
 # On CPUs XLA's convolutions, loops, scatters (the gradient of a gather) and max-pooling are slower
 # than TensorFlow's kernels, some by far, while it gains by fusing everything else. One step,
@@ -40,15 +47,50 @@ def jit_compile(option: bool | str, ops: frozenset[str], can_compile: bool = Tru
     return not ops & _SLOW_ON_CPU
 
 
-def refuse_replicas() -> None:
-    """Raises under a `tf.distribute` strategy with more than one replica.
+def refuse_strategy() -> None:
+    """Raises under a strategy or distribution that the optimizers cannot train with.
 
     Raises:
-        NotImplementedError: The Hessian of the global batch is not summed over replicas yet.
+        NotImplementedError: It is none of those whose replicas hold all variables and step together
+            in plain TensorFlow.
+    """
+    if keras.distribution.distribution() is not None:
+        raise NotImplementedError(
+            "`keras_sfn` optimizers know nothing of `keras.distribution`, which Keras does not "
+            "implement for TensorFlow. Received: "
+            f"{type(keras.distribution.distribution()).__name__}. Call "
+            "`keras.distribution.set_distribution(None)`, and build and compile under the scope of "
+            "a `tf.distribute.MirroredStrategy` instead."
+        )
+    strategy = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and not isinstance(strategy, _STRATEGIES):
+        raise NotImplementedError(
+            "`keras_sfn` optimizers train under `MirroredStrategy`, `MultiWorkerMirroredStrategy` "
+            f"and `OneDeviceStrategy`. Received: {type(strategy).__name__}, whose replicas "
+            f"{_reason(strategy)}. Build and compile the model under the scope of one of the "
+            "former, or outside any `strategy.scope()`."
+        )
+
+
+def _reason(strategy: tf.distribute.Strategy) -> str:
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return "cannot leave their compiled program for the sums of a step"
+    return "do not all hold the variables and step together"
+
+
+def refuse_replicas(name: str) -> None:
+    """Raises under a strategy with several replicas, for what is computed on one device.
+
+    Args:
+        name: What is called, for the message.
+
+    Raises:
+        RuntimeError: There are several.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas > 1:
-        raise NotImplementedError(
-            "`keras_sfn` optimizers train on one replica. Received a `tf.distribute` strategy with "
-            f"{replicas} replicas. Build and compile the model outside `strategy.scope()`."
+        raise RuntimeError(
+            f"`{name}` evaluates one batch on one device, and under a strategy Keras's losses are "
+            f"divided by the number of replicas. Received: a call under {replicas} replicas. Call "
+            "it outside `strategy.scope()`; a model that was built there will do."
         )

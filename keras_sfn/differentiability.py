@@ -113,7 +113,8 @@ def _refuse_own_reads(graph: Any, variables: Sequence[keras.Variable]) -> None:
     """A graph that takes its parameters as input has no need of the variables themselves."""
     captured = {id(outside) for outside, _ in graph.captures}
     for variable in variables:
-        if id(variable.value.handle) in captured:
+        copies = getattr(variable.value, "values", (variable.value,))  # One on each replica.
+        if any(id(copy.handle) in captured for copy in copies):
             raise ValueError(
                 f"The loss reads the variable `{variable.path}` past Keras, so that it cannot be "
                 "tried at other values. Received: a layer that holds its weights inside a "

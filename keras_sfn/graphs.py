@@ -86,6 +86,11 @@ def refuse_unrepeatable(ops: frozenset[str]) -> None:
         raise ValueError(UNREPEATABLE.format(found=f"It holds the ops {', '.join(found)}"))
 
 
+def calls_stop_gradient(graph: Any) -> bool:
+    """Whether a traced loss stops gradients, at its top level."""
+    return any(second_derivatives.CONSTANT in op.name for op in graph.get_operations())
+
+
 def layer_name(op_name: str) -> str:
     """Returns the part of an op's name that Keras made of the layer's: `model/layer`."""
     scopes = [part for part in op_name.split("/")[:-1] if part != _GRADIENT_SCOPE]

@@ -49,6 +49,7 @@ class HessianOperator:
             same function at every evaluation; or an option is unknown.
         NotImplementedError: An op of the loss has no right second derivative.
         TypeError: A variable is not a `keras.Variable` of a real floating dtype.
+        RuntimeError: A `tf.distribute` strategy with several replicas is in force.
 
     Attributes:
         shape: (n, n).
@@ -63,6 +64,7 @@ class HessianOperator:
         hvp_mode: str = "auto",
         jit_compile: bool | str = "auto",
     ) -> None:
+        devices.refuse_replicas("HessianOperator")
         validation.one_of("hvp_mode", hvp_mode, HVP_MODES)
         validation.one_of("jit_compile", jit_compile, (True, False, "auto"))
         loss_fn = getattr(loss_fn, "python_function", loss_fn)
@@ -171,11 +173,29 @@ class HessianOperator:
         return tf.concat(blocks, axis=0)[:size]
 
 
-def resolve_mode(mode: str, ops: frozenset[str]) -> str:
+def resolve_mode(mode: str, ops: frozenset[str], synchronized: bool = False) -> str:
     """Decides `"auto"` where the ops of the traced loss settle it; else returns `mode`.
 
     Forward mode through loops and branches fails, some of it only when XLA compiles the program.
+
+    Args:
+        mode: One of `HVP_MODES`.
+        ops: Types of the ops of the loss.
+        synchronized: Whether layers sum over replicas, which forward mode does not see.
+
+    Raises:
+        NotImplementedError: Forward mode is asked for where it would be wrong.
     """
+    if synchronized:
+        if mode == "forward_over_reverse":
+            raise NotImplementedError(
+                "`hvp_mode` cannot be 'forward_over_reverse' where layers sum over replicas "
+                "(synchronized=True), or may do so in a hand-written loop: TensorFlow leaves the "
+                "other replicas out of the derivative. Received: hvp_mode='forward_over_reverse'. "
+                "Use 'auto' or 'reverse_over_reverse'."
+            )
+        _log_reverse("layers sum over replicas")
+        return "reverse_over_reverse"
     if mode == "auto" and ops & graphs.CONTROL_FLOW:
         _log_reverse("the loss has loops or branches")
         return "reverse_over_reverse"
@@ -227,12 +247,8 @@ def dense(
         return tf.map_fn(matvec, rows, parallel_iterations=1)
 
     def matrix() -> tf.Tensor:
-        compiled = (
-            block
-            if tf.executing_eagerly()
-            else tf.function(block, autograph=False, jit_compile=jit)
-        )
-        return compiled(tf.eye(size, dtype=dtype))
+        products = tf.function(block, autograph=False, jit_compile=True) if jit else block
+        return products(tf.eye(size, dtype=dtype))
 
     return matrix
 

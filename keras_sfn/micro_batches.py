@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_sfn import graphs, second_derivatives, vectors
+from keras_sfn import graphs, vectors
 from keras_sfn import objective as objective_lib
 
 # Far apart, so that the i-th generator of one slice never has the seed of another slice's.
@@ -51,7 +51,7 @@ class Slices:
         if not isinstance(rows, int):
             # XLA compiles a whole slice also for a batch that has none.
             missing = tf.maximum(size - rows, 0)
-            self._data = keras.tree.map_structure(lambda part: _pad(part, missing), data)
+            self._data = keras.tree.map_structure(lambda part: pad_rows(part, missing), data)
 
     def rows(self) -> Any:
         """Returns the number of rows: an integer where it is known, or a scalar tensor."""
@@ -71,7 +71,8 @@ class Slices:
         return self._loss_of(keras.tree.map_structure(take, self._data))
 
 
-def _pad(part: Any, missing: tf.Tensor) -> Any:
+def pad_rows(part: Any, missing: tf.Tensor) -> Any:
+    """Returns a part of a batch with so many rows of zeros after its own; None stays None."""
     if part is None:
         return None
     return tf.concat([part, tf.zeros([missing, *_row_shape(part)], part.dtype)], axis=0)
@@ -124,7 +125,7 @@ class MicroBatches:
             return evaluation.loss
 
         graph = graphs.trace(evaluate, tf.TensorSpec((self.space.size,), self.space.dtype))
-        if any(second_derivatives.CONSTANT in op.name for op in graph.get_operations()):
+        if graphs.calls_stop_gradient(graph):
             raise NotImplementedError(
                 "`micro_batch_size` cannot be used with a loss that calls `stop_gradient`: what it "
                 "stops must stay constant within a step, for each slice. Received: "

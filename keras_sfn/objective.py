@@ -39,7 +39,10 @@ class Loss(Protocol):
     """What a step asks of a loss: `Objective`, or several of them summed."""
 
     space: vectors.ParameterSpace
-    seed_generators: list[keras.Variable]
+
+    @property
+    def seed_generators(self) -> list[keras.Variable]:
+        """See `Objective`."""
 
     def reseed(self, seed: tf.Tensor) -> None:
         """See `Objective.reseed`."""

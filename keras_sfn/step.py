@@ -58,12 +58,15 @@ class Problem(NamedTuple):
         gradient: Point -> gradient of the loss, shape (n,).
         matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
         hessian: () -> that Hessian, shape (n, n); needed where `Settings.krylov_dimension` is None.
+        agree: What several processes that compute one step pass their results through, so that
+            they go on from the same numbers: each decides for itself which evaluation is next.
     """
 
     loss: Callable[[tf.Tensor], tf.Tensor]
     gradient: Callable[[tf.Tensor], tf.Tensor]
     matvec: Callable[[tf.Tensor], tf.Tensor]
     hessian: Callable[[], tf.Tensor] | None = None
+    agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value
 
 
 class Settings(NamedTuple):
@@ -177,7 +180,7 @@ def saddle_free_step(
     )
     if settings.leave_saddles:
         choice = _leave_saddle(restricted, settings.damping, loss, reduced, choice)
-    step = expand(choice.position)
+    step = problem.agree(expand(choice.position))
     # The loss may be finite where the step is not (a weight that the loss has saturated in).
     finite_step = tf.math.is_finite(choice.trial_loss) & tf.reduce_all(tf.math.is_finite(step))
     outcome = tf.where(choice.accepted, _ACCEPTED, _NO_DECREASE)
@@ -213,9 +216,10 @@ def _subspace(
         assert problem.hessian is not None
         hessian = problem.hessian()
         ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2, on_host=True)
+        ritz = _agreed(problem, ritz)
         return (
             ritz,
-            lambda vector: tf.linalg.matvec(ritz.vectors, vector, transpose_a=True),
+            lambda vector: problem.agree(tf.linalg.matvec(ritz.vectors, vector, True)),
             lambda position: tf.linalg.matvec(ritz.vectors, position),
         )
     subspace = lanczos_lib.build(
@@ -226,15 +230,21 @@ def _subspace(
         append=previous_step,
         seed=seed,
     )
-    ritz = saddle_free.ritz_pairs(subspace.projected)
+    ritz = _agreed(problem, saddle_free.ritz_pairs(subspace.projected))
 
     def reduce(vector: tf.Tensor) -> tf.Tensor:
-        return tf.linalg.matvec(ritz.vectors, row_blocks.project(subspace.blocks, vector), True)
+        coordinates = row_blocks.project(subspace.blocks, vector)
+        return problem.agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
 
     def expand(position: tf.Tensor) -> tf.Tensor:
         return row_blocks.combine(subspace.blocks, tf.linalg.matvec(ritz.vectors, position))
 
     return ritz, reduce, expand
+
+
+def _agreed(problem: Problem, ritz: saddle_free.RitzPairs) -> saddle_free.RitzPairs:
+    both = problem.agree(tf.concat([ritz.values[None], ritz.vectors], axis=0))
+    return ritz._replace(values=both[0], vectors=both[1:])
 
 
 def _clip(
@@ -343,6 +353,7 @@ def _leave_saddle(
 
     def escape() -> damping_lib.Choice:
         start = (tf.constant(0), choice)
-        return tf.while_loop(lambda index, _: index < lengths.shape[0], body, start)[1]
+        limit = lengths.shape[0]
+        return tf.while_loop(lambda index, _: index < limit, body, start, parallel_iterations=1)[1]
 
     return tf.cond(nowhere & (restricted.ritz_values[0] < 0), escape, lambda: choice)

@@ -15,9 +15,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_sfn import base_optimizer, failures, micro_batches, model_loss
+from keras_sfn import (
+    base_optimizer,
+    collectives,
+    failures,
+    losses,
+    micro_batches,
+    model_loss,
+    replicas,
+)
 
 _MARK = "_keras_sfn_original"
+
+# Reductions of a loss that are no means over rows.
+_NO_MEANS = ("sum", "mean_with_sample_weight")
 
 
 def install() -> None:
@@ -85,34 +96,68 @@ def _uses_ours(optimizer: Any) -> bool:
 
 
 def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    optimizer = model.optimizer
+    batch = keras.utils.unpack_x_y_sample_weight(data)
     # Keras's own train step creates missing weights in its forward pass. Ours runs that pass in a
     # stateless scope, where none can be created. Does nothing where all is built.
-    model._symbolic_build(data_batch=(x, y, sample_weight))
-    batch_size = _batch_size(x)
-    loss = _loss(model, (x, y, sample_weight))
+    model._symbolic_build(data_batch=batch)
+    rows = _batch_size(batch[0])
+    if collectives.number() == 1:
+        value, y_pred = _step(model, batch, rows)
+    else:
+        value, y_pred = collectives.once(functools.partial(_step_on_replicas, model), batch, rows)
+    # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
+    # metric of the same name there.
+    model._loss_tracker.update_state(value, sample_weight=rows)
+    x, y, sample_weight = batch
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _step(model: keras.Model, batch: Any, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    curvature = None
+    if model.optimizer.curvature_batch_size is not None:
+        _refuse_sums(model, "curvature_batch_size")
+        taken = tf.minimum(model.optimizer.curvature_batch_size, rows)
+        curvature = _loss(model, _first_rows(batch, taken))
+    return model.optimizer.step(
+        _loss(model, batch),
+        model.trainable_variables,
+        curvature_loss_fn=curvature,
+        can_compile=_can_compile(model),
+    )
+
+
+def _step_on_replicas(model: keras.Model, batch: Any, rows: Any) -> tuple[tf.Tensor, Any]:
+    """As `_step`, once for all replicas: `batch` and `rows` hold what each of them has."""
+    optimizer = model.optimizer
+    shares = replicas.Shares(
+        batch,
+        lambda part: model_loss.batch_loss(model, *part),
+        replicas.count_rows(rows),
+        slice_rows=_slice_rows(model),
+        is_sum=_is_sum(model),
+        synchronized=_synchronizes(model),
+    )
     curvature = None
     if optimizer.curvature_batch_size is not None:
         _refuse_sums(model, "curvature_batch_size")
-        rows = tf.minimum(optimizer.curvature_batch_size, batch_size)
-        curvature = _loss(model, _first_rows((x, y, sample_weight), rows))
-    value, y_pred = optimizer.step(
-        loss,
+        data, taken = replicas.first_rows(batch, shares.rows, optimizer.curvature_batch_size)
+        curvature = shares._replace(data=data, rows=taken)
+    return optimizer.step(
+        shares,
         model.trainable_variables,
         curvature_loss_fn=curvature,
-        can_compile=all(layer.supports_jit for layer in model._flatten_layers()),
+        can_compile=_can_compile(model),
     )
-    # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
-    # metric of the same name there.
-    model._loss_tracker.update_state(value, sample_weight=batch_size)
-    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _can_compile(model: keras.Model) -> bool:
+    return all(layer.supports_jit for layer in model._flatten_layers())
 
 
 def _loss(model: keras.Model, data: Any) -> Any:
     """The loss on a batch, in slices where that is asked for and the batch is larger."""
 
-    def loss_of(part: Any) -> base_optimizer.LossFunction:
+    def loss_of(part: Any) -> losses.LossFunction:
         return model_loss.batch_loss(model, *part)
 
     size = model.optimizer.micro_batch_size
@@ -133,12 +178,48 @@ def _first_rows(data: Any, rows: tf.Tensor) -> Any:
     return keras.tree.map_structure(lambda part: None if part is None else part[:rows], data)
 
 
+def _slice_rows(model: keras.Model) -> int | None:
+    """Returns the rows of a replica's slices: `micro_batch_size` counts those of all replicas."""
+    size = model.optimizer.micro_batch_size
+    if size is None:
+        return None
+    _refuse_sums(model, "micro_batch_size")
+    if _synchronizes(model):
+        raise NotImplementedError(
+            "`micro_batch_size` cannot be used with layers that sum over the replicas by "
+            "themselves, since these may have different numbers of slices. Received: "
+            f"micro_batch_size={size} and a layer with synchronized=True. Use "
+            "micro_batch_size=None, or synchronized=False."
+        )
+    return max(size // collectives.number(), 1)
+
+
+def _synchronizes(model: keras.Model) -> bool:
+    return any(getattr(layer, "synchronized", False) for layer in model._flatten_layers())
+
+
+def _is_sum(model: keras.Model) -> bool:
+    """Whether the losses are sums over rows, which replicas weigh otherwise than means."""
+    reductions = {_reduction(loss) for loss in keras.tree.flatten(model.loss)}
+    if "mean_with_sample_weight" in reductions or (len(reductions) > 1 and "sum" in reductions):
+        raise NotImplementedError(
+            "Under a `tf.distribute` strategy losses must be all means over rows or all sums. "
+            f"Received losses with the reductions {sorted(reductions)}. Use the default "
+            "reduction 'sum_over_batch_size', and `loss_weights` for their weights."
+        )
+    return reductions == {"sum"}
+
+
+def _reduction(loss: Any) -> str:
+    reduction = getattr(loss, "reduction", None)
+    return reduction if reduction in _NO_MEANS else "mean"
+
+
 def _refuse_sums(model: keras.Model, option: str) -> None:
     for loss in keras.tree.flatten(model.loss):
-        reduction = getattr(loss, "reduction", None)
-        if reduction in ("sum", "mean_with_sample_weight"):
+        if _reduction(loss) in _NO_MEANS:
             raise ValueError(
                 f"`{option}` needs losses that are means over the rows of a batch, so that a part "
-                f"of the rows stands for all. Received a loss with reduction={reduction!r}: "
+                f"of the rows stands for all. Received a loss with reduction={loss.reduction!r}: "
                 f"{loss.name}. Use the default reduction 'sum_over_batch_size', or {option}=None."
             )

@@ -8,6 +8,12 @@ import keras
 import numpy as np
 import pytest
 import sklearn.datasets
+import tensorflow as tf
+
+# Replicas of `tf.distribute` need devices, and these must be there before TensorFlow starts.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
+)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "docs" / "contributing.md",
     ROOT / "docs" / "experiments.md",
+    ROOT / "docs" / "distributed.md",
 ]
 PROGRAMS = [
     program

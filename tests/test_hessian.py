@@ -257,3 +257,10 @@ def test_operator_refuses_unknown_options(option):
     [name] = option
     with pytest.raises(ValueError, match=f"`{name}` must be one of"):
         keras_sfn.HessianOperator(lambda: tf.reduce_sum(v**2), [v], **option)
+
+
+def test_forward_mode_is_refused_where_layers_sum_over_replicas():
+    for mode in ("auto", "reverse_over_reverse"):
+        assert hessian.resolve_mode(mode, frozenset(), True) == "reverse_over_reverse"
+    with pytest.raises(NotImplementedError, match=r"synchronized=True.*'auto'"):
+        hessian.resolve_mode("forward_over_reverse", frozenset(), True)

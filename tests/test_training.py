@@ -465,28 +465,6 @@ def test_unseeded_randomness_is_refused():
         model.fit(x, y, verbose=0)
 
 
-def test_several_replicas_are_refused():
-    program = f"""
-import sys
-sys.path[:0] = {sys.path!r}
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras, keras_sfn
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    model.compile("saddle_free_newton", "mse")
-try:
-    model.fit(tf.ones((8, 3)), tf.ones((8, 1)), verbose=0)
-except NotImplementedError as error:
-    print("refused:", error)
-"""
-    output = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
-    assert "refused: `keras_sfn` optimizers train on one replica" in output
-
-
 def test_importing_twice_wraps_once():
     from keras_sfn import training
 

@@ -1,0 +1,66 @@
+"""The example on several workers, and the benchmark of replicas, as a user runs them."""
+
+import csv
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+SCRIPTS = {
+    "example": EXAMPLES / "distributed.py",
+    "benchmark": EXAMPLES / "benchmarks" / "replica_cost.py",
+}
+
+
+def run(name, *flags, check=True):
+    paths = [str(EXAMPLES.parent), str(EXAMPLES), *sys.path]
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS[name]), *flags],
+        capture_output=True,
+        text=True,
+        check=check,
+        timeout=500,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+def test_two_workers_lose_what_one_device_loses(tmp_path):
+    output = run(
+        "example", "--quick", f"--data_dir={tmp_path}", f"--output_dir={tmp_path / 'results'}"
+    ).stdout
+    assert float(re.search(r"difference.*: (\S+)", output)[1]) < 1e-3
+    assert "2 replicas: epoch 3," in output
+    with open(tmp_path / "results" / "losses.csv") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 3
+    assert losses[2] < losses[0]
+    assert (tmp_path / "results" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "results" / "model.keras").exists()
+
+
+def test_the_benchmark_counts_the_sums(tmp_path):
+    run("benchmark", "--quick", "--krylov_dimension=3", f"--output_dir={tmp_path}")
+    with open(tmp_path / "replicas.csv") as file:
+        one, two = csv.DictReader(file)
+    assert (one["sums"], one["long_sums"]) == ("0", "0")
+    # The gradient, three Lanczos vectors and the place of the previous step.
+    assert two["long_sums"] == "5"
+    assert int(two["numbers"]) > 5 * int(two["parameters"])
+    assert (tmp_path / "replicas.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "message"),
+    [("benchmark", "--replicas=2,x", "integers >= 1"), ("example", "more", "Unknown arguments")],
+)
+def test_wrong_flags_end_with_a_line(name, flag, message):
+    result = run(name, flag, check=False)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
