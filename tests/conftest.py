@@ -66,3 +66,16 @@ def float64():
     yield
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def double_precision():
+    """Makes float64 Keras's default for a file whose tests compare one training with another.
+
+    In single precision, functions that are traced in different ways differ in the last digits.
+    """
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")

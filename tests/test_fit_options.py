@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_sfn
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("double_precision")]
 
 
 def data(rows=40):
@@ -49,7 +49,7 @@ BATCHES = [(0, 16), (16, 32), (32, 40)]
 
 
 @pytest.fixture(scope="module")
-def by_batches():
+def by_batches(double_precision):
     """Weights after two epochs of batches of 16, 16 and 8 rows, one `train_on_batch` each."""
     model, (x, y) = compiled(), data()
     for _ in range(2):

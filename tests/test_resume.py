@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import keras_sfn
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("double_precision")]
 
 SETTINGS = {
     "search": {"damping": "search"},
@@ -60,7 +60,7 @@ def fit(model, epochs, **options):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted():
+def uninterrupted(double_precision):
     """Losses of four epochs and the weights after them, once for each setting."""
     done = {}
 
@@ -210,6 +210,9 @@ import os, signal, sys
 sys.path[:0] = {path!r}
 import keras, numpy as np
 import test_resume
+
+keras.config.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
 
 class Kill(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
