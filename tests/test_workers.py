@@ -69,12 +69,17 @@ def assert_same_steps(found, case, losses, tolerance):
 
 def test_two_workers_take_the_steps_of_one_device(tmp_path, float64):
     cases = ["plain", "NaN", "synchronized"]
-    cases += ["slices, inner steps, adaptive", "part of the rows, three steps at once"]
-    found = results(launch(2, tmp_path, "float64", *cases, "go on"), tmp_path)
+    cases += ["slices, inner steps, adaptive", "part of the rows, three steps at once", "recurrent"]
+    # These are other functions than on one device: each worker has masks or statistics of its own.
+    own = ["dropout", "batch statistics"]
+    found = results(launch(2, tmp_path, "float64", *cases, *own, "go on"), tmp_path)
     for case in cases:
         one = replica_runs.train(case)
         assert_same_steps(found, case, one["losses"], 1e-9)
         assert found[0][case]["rejected"] == one["rejected"]
+    for case in own:
+        assert found[1][case]["digests"] == found[0][case]["digests"], case
+        assert found[0][case]["losses"][-1] < found[0][case]["losses"][0]
     assert_same_steps(found, "go on", replica_runs.train("plain")["losses"], 1e-9)
 
 
