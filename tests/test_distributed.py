@@ -47,6 +47,7 @@ def test_two_workers_lose_what_one_device_loses(tmp_path):
 def test_the_benchmark_counts_the_sums(tmp_path):
     run("benchmark", "--quick", "--krylov_dimension=3", f"--output_dir={tmp_path}")
     with open(tmp_path / "replicas.csv") as file:
+        assert "keras_sfn" in file.readline()
         one, two = csv.DictReader(file)
     assert (one["sums"], one["long_sums"]) == ("0", "0")
     # The gradient, three Lanczos vectors and the place of the previous step.

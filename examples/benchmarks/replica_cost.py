@@ -11,7 +11,6 @@ counted in one step run op by op, the sums over replicas and the numbers in them
 from __future__ import annotations
 
 import contextlib
-import csv
 import pathlib
 import sys
 import time
@@ -19,15 +18,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import matplotlib
+import measure
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from matplotlib import pyplot as plt
 
 import keras_sfn
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 _REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "Numbers of replicas to measure.")
 _ROWS = flags.DEFINE_integer("rows", 4096, "Rows of the batch, over all replicas.", lower_bound=1)
@@ -108,7 +105,7 @@ def counting(strategy: tf.distribute.Strategy) -> Iterator[list[int]]:
         strategy.reduce = original
 
 
-def measure(replicas: int) -> Cost:
+def cost_of(replicas: int) -> Cost:
     """Trains one model on so many replicas and takes the cost of its steps."""
     rows, width, steps = _ROWS.value, _WIDTH.value, _STEPS.value
     if _QUICK.value:
@@ -137,15 +134,14 @@ def measure(replicas: int) -> Cost:
     )
 
 
-def plot(path: pathlib.Path, costs: Sequence[Cost]) -> None:
+def plot(path: pathlib.Path, costs: Sequence[Cost], made_with: str) -> None:
     """Draws the seconds a step as bars."""
     figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
     axes.bar(range(len(costs)), [cost.seconds for cost in costs])
     axes.set_xticks(range(len(costs)), [str(cost.replicas) for cost in costs])
     axes.set(xlabel="replicas (logical CPUs of one machine)", ylabel="seconds a step")
     axes.set_title(f"n = {costs[0].parameters}, the same batch")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    measure.save_figure(path, figure, made_with)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -159,17 +155,14 @@ def main(argv: Sequence[str]) -> None:
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * max(numbers),
     )
-    output = pathlib.Path(_OUTPUT_DIR.value)
-    output.mkdir(parents=True, exist_ok=True)
+    output = measure.output_directory(_OUTPUT_DIR.value)
     costs = []
     for number in numbers:
-        costs.append(measure(number))
+        costs.append(cost_of(number))
         print(costs[-1], flush=True)
-    with (output / "replicas.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Cost._fields)
-        writer.writerows(costs)
-    plot(output / "replicas.png", costs)
+    made_with = measure.versions()
+    measure.write_csv(output / "replicas.csv", Cost._fields, costs, made_with)
+    plot(output / "replicas.png", costs, made_with)
     print(f"Results in {output}/: replicas.csv, replicas.png")
 
 

@@ -1,0 +1,97 @@
+"""What the benchmarks share: timing in turn, versions, CSV and figures."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import keras
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import figure as figure_lib
+from matplotlib import pyplot as plt
+
+
+class Timing(NamedTuple):
+    """How long the calls of one function took.
+
+    Attributes:
+        first: Seconds of the first call, compilation included.
+        seconds: Those of each later call.
+    """
+
+    first: float
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median of the later calls, in seconds."""
+        return float(np.median(self.seconds))
+
+
+def in_turn(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+    """Times functions that end when their work is done, in turn, so that drift hits all alike.
+
+    Args:
+        functions: Name -> a function without arguments; a tensor that it returns is waited for.
+        repeats: Timed calls of each, after a first one that is reported apart.
+    """
+    first = {}
+    progress = keras.utils.Progbar(len(functions) * (repeats + 1), unit_name="call")
+    for name, function in functions.items():
+        first[name] = _seconds(function)
+        progress.add(1)
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            seconds[name].append(_seconds(function))
+            progress.add(1)
+    return {name: Timing(first[name], tuple(seconds[name])) for name in functions}
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    result = function()
+    if result is not None:
+        np.asarray(result)
+    return time.perf_counter() - start
+
+
+def versions(packages: Sequence[str] = ("tensorflow", "keras", "keras_sfn", "numpy")) -> str:
+    """Returns one line that says with what figures were taken: versions and cores, no names."""
+    parts = [f"Python {platform.python_version()}"]
+    parts += [f"{package} {importlib.metadata.version(package)}" for package in packages]
+    return ", ".join([*parts, f"{len(os.sched_getaffinity(0))} CPU cores"])
+
+
+def write_csv(
+    path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]], made_with: str
+) -> None:
+    """Writes a table whose first line is a comment that says with what it was made."""
+    with path.open("w", newline="") as file:
+        file.write(f"# {made_with}\n")
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def save_figure(path: pathlib.Path, figure: figure_lib.Figure, made_with: str) -> None:
+    """Writes a figure, with a footnote that says with what it was made, and closes it."""
+    figure.text(0.995, 0.002, made_with, ha="right", va="bottom", fontsize=5, color="grey")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def output_directory(name: str) -> pathlib.Path:
+    """Makes a directory for results, with those above it, and returns it."""
+    path = pathlib.Path(name)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
