@@ -218,7 +218,8 @@ class Project:
         return {f":{name}" for name in modules}
 
     def _local(self, path: pathlib.PurePosixPath, top: str) -> pathlib.PurePosixPath | None:
-        folders = [str(path.parent), *(project.PYTHON_PATH if path.parts[0] == "tests" else ())]
+        more = path.parts[0] == "tests" or str(path.parent) in project.PYTHON_PATH
+        folders = [str(path.parent), *(project.PYTHON_PATH if more else ())]
         candidates = [pathlib.PurePosixPath(folder, f"{top}.py") for folder in folders]
         return next((candidate for candidate in candidates if candidate in self.files), None)
 
