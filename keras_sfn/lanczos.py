@@ -1,30 +1,35 @@
 """Lanczos tridiagonalisation of a symmetric operator that is known only by its products.
 
-The recurrence, with q_0 = start / |start|:
+The recurrence, with q_0 = start / |start| and beta_0 = 0:
 
-    w = A q_j,   alpha_j = q_j' w,   w <- w - alpha_j q_j - beta_{j-1} q_{j-1},
-    beta_j = |w|,   q_{j+1} = w / beta_j
+    w = A q_j - beta_j q_{j-1},   alpha_j = q_j' w,   w <- w - alpha_j q_j,
+    beta_{j+1} = |w|,   q_{j+1} = w / beta_{j+1}
 
-With reorthogonalisation a Gram-Schmidt pass over all rows so far follows the recurrence (and a
-second one where the first cancelled a good part of w), so that the basis stays orthonormal to
-rounding.
+Reorthogonalisation is a Gram-Schmidt pass over earlier rows after the recurrence (and a second
+one over all rows where the first cancelled a good part of w). Over all rows it keeps the basis
+orthonormal to rounding; over those rows only from which w has drifted (`orthogonality`), to the
+root of the precision, which is as good for the projected matrix.
 
-Reference: Golub and Van Loan, Matrix Computations, chapter 10; for "when is a second pass needed"
-Daniel, Gragg, Kaufman and Stewart, Mathematics of Computation 30 (1976).
+Reference: Golub and Van Loan, Matrix Computations, chapter 10; for the order of the recurrence
+Paige, Journal of the Institute of Mathematics and its Applications 10 (1972); for "when is a second
+pass needed" Daniel, Gragg, Kaufman and Stewart, Mathematics of Computation 30 (1976).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from keras_sfn import row_blocks
+from keras_sfn import orthogonality, row_blocks, vectors
 
 # A second Gram-Schmidt pass runs where the first leaves less than this fraction of the vector.
 _CANCELLATION = 0.5**0.5
+
+# Which earlier rows each new one is orthogonalised against, beyond the recurrence.
+Reorthogonalisation: TypeAlias = Literal["full", "partial", "none"]
 
 
 class LanczosResult(NamedTuple):
@@ -66,25 +71,13 @@ class _State(NamedTuple):
     index: tf.Tensor  # (), the row in turn
     row: tf.Tensor  # (n,), the row in turn itself, not yet in the basis
     before: tf.Tensor  # (n,), the row before it
+    link: tf.Tensor  # (), A's entry between the two; zero where the row is no Krylov vector
     blocks: row_blocks.Blocks  # rows from `index` on are zero
     projected: tf.Tensor  # (k, k), row j holds the coefficients of A q_j
     residual: tf.Tensor  # (n,)
     operator_norm: tf.Tensor  # (), the largest |A q| so far, a lower bound of |A|
     breakdown: tf.Tensor  # (k,)
-
-
-# What `_next_row` makes orthogonal to the basis, in this order; each may be left out.
-_KRYLOV, _KRYLOV_AGAIN, _APPEND, _APPEND_AGAIN, _RANDOM, _RANDOM_AGAIN, _DONE = range(7)
-
-
-class _Search(NamedTuple):
-    """What the search for the next row carries."""
-
-    task: tf.Tensor  # (), what `vector` is
-    vector: tf.Tensor  # (n,), to be made orthogonal
-    coefficients: tf.Tensor  # (k,), of A q_j in the basis
-    residual: tf.Tensor  # (n,), what is left of A q_j
-    row: tf.Tensor  # (n,), the next row so far, not normalised
+    overlaps: orthogonality.Overlaps  # of the row in turn and the one before
 
 
 def lanczos(
@@ -119,7 +112,8 @@ def lanczos(
     Raises:
         ValueError: `num_steps` is less than 1, or `start` is not a vector of known length.
     """
-    krylov = build(matvec, start, num_steps, reorthogonalize, append=append, seed=seed)
+    kind: Reorthogonalisation = "full" if reorthogonalize else "none"
+    krylov = build(matvec, start, num_steps, kind, append=append, seed=seed)
     diagonal = tf.linalg.diag_part(krylov.projected)
     several = int(diagonal.shape[0]) > 1
     return LanczosResult(
@@ -136,43 +130,31 @@ def build(
     matvec: Callable[[tf.Tensor], tf.Tensor],
     start: tf.Tensor,
     num_steps: int,
-    reorthogonalize: bool = True,
+    reorthogonalisation: Reorthogonalisation = "full",
     *,
     append: tf.Tensor | None = None,
     seed: tf.Tensor | tuple[int, int] = (0, 0),
 ) -> Krylov:
-    """Does what `lanczos` does, without a copy of the basis; the arguments are the same."""
+    """Does what `lanczos` does, without a copy of the basis; most arguments are the same.
+
+    Args:
+        matvec: The symmetric operator.
+        start: Shape (n,).
+        num_steps: Number k of rows, clipped to n.
+        reorthogonalisation: `"full"`, `"none"`, or `"partial"`: the basis is orthonormal to the
+            root of the precision, the projected matrix to rounding that of an orthonormal one.
+        append: Optional vector of shape (n,).
+        seed: Two integers.
+    """
     size = _check_arguments(start, num_steps, append)
     rank = min(int(num_steps), size)
     seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+    appended = append if rank > 1 else None
 
     def body(*fields: tf.Tensor) -> _State:
         state = _State(*fields)
-        blocks = row_blocks.set_row(state.blocks, state.index, state.row)
-        product = matvec(state.row)
-        operator_norm = tf.maximum(state.operator_norm, _norm(product))
-        coefficients, rest = _remove_near(state, product, rank)
-        appended = append if append is not None and rank > 1 else None
-        search = _next_row(
-            blocks,
-            _Search(tf.constant(_KRYLOV), rest, coefficients, rest, rest),
-            state.index,
-            operator_norm,
-            reorthogonalize,
-            appended,
-            seed,
-        )
-        broke = _is_rounding(search.residual, operator_norm)
-        return _State(
-            index=state.index + 1,
-            row=_normalised(search.row),
-            before=state.row,
-            blocks=blocks,
-            projected=_set_row(state.projected, state.index, search.coefficients),
-            residual=search.residual,
-            operator_norm=operator_norm,
-            breakdown=tf.where(tf.range(rank) == state.index, broke, state.breakdown),
-        )
+        state = state._replace(blocks=row_blocks.set_row(state.blocks, state.index, state.row))
+        return _advance(state, matvec(state.row), reorthogonalisation, appended, seed)
 
     state = _State(*tf.while_loop(lambda index, *_: index < rank, body, _first(start, rank, seed)))
     # Row j of the recorded coefficients is A q_j seen from rows 0 to j: the lower triangle. The
@@ -199,7 +181,7 @@ def _check_arguments(start: tf.Tensor, num_steps: int, append: tf.Tensor | None)
 
 def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
     size, dtype = int(start.shape[0]), start.dtype
-    norm = _norm(start)
+    norm = vectors.norm(start)
     row = tf.cond(
         tf.math.is_finite(norm) & (norm > 0),
         lambda: start,
@@ -207,113 +189,183 @@ def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
     )
     return _State(
         index=tf.constant(0),
-        row=_normalised(row),
+        row=_normalised(row, vectors.norm(row)),
         before=tf.zeros((size,), dtype),
+        link=tf.zeros((), dtype),
         blocks=row_blocks.zeros(rank, size, dtype),
         projected=tf.zeros((rank, rank), dtype),
         residual=tf.zeros((size,), dtype),
         operator_norm=tf.zeros((), dtype),
         breakdown=tf.zeros((rank,), tf.bool),
+        overlaps=orthogonality.first(rank, dtype),
     )
 
 
-def _remove_near(state: _State, product: tf.Tensor, rank: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes rows j - 1 and j out of A q_j; returns their coefficients, shape (k,), and the rest.
-
-    These two components are large and go first. What a pass over all rows then removes is small, so
-    that an error in the orthogonality of earlier rows is not amplified from row to row.
-    """
-    weights = tf.stack(
-        [tf.tensordot(state.before, product, 1), tf.tensordot(state.row, product, 1)]
-    )
-    rest = product - weights[0] * state.before - weights[1] * state.row
-    # At j = 0 the row before is zero, and so is its weight.
-    places = tf.stack([tf.maximum(state.index - 1, 0), state.index])
-    return tf.scatter_nd(places[:, None], weights, (rank,)), rest
-
-
-def _next_row(
-    blocks: row_blocks.Blocks,
-    search: _Search,
-    index: tf.Tensor,
-    operator_norm: tf.Tensor,
-    reorthogonalize: bool,
+def _advance(
+    state: _State,
+    product: tf.Tensor,
+    reorthogonalisation: Reorthogonalisation,
     append: tf.Tensor | None,
     seed: tf.Tensor,
-) -> _Search:
-    """Finds what comes after row `index`: what is left of A q_j, `append`, or a random vector.
+) -> _State:
+    """Goes from row j, now in the basis, to the next one; `product` is A q_j."""
+    index, rank = state.index, int(state.projected.shape[0])
+    # These two components are large and go first. What a pass over the rows then removes is small,
+    # so that an error in the orthogonality of earlier rows is not amplified from row to row.
+    alpha = vectors.dot(state.row, product)
+    rest = product - state.link * state.before - alpha * state.row
+    norm = vectors.norm(rest)
+    operator_norm = tf.maximum(state.operator_norm, tf.norm(tf.stack([alpha, state.link, norm])))
+    places = tf.stack([tf.maximum(index - 1, 0), index])
+    coefficients = tf.scatter_nd(places[:, None], tf.stack([state.link, alpha]), (rank,))
+    projected = _set_row(state.projected, index, coefficients)
+    estimate = orthogonality.following(state.overlaps, projected, index, norm, operator_norm)
 
-    All that is made orthogonal goes through one place, one pass a round, so that the program has
-    one copy of it.
-    """
-    rank = int(search.coefficients.shape[0])
     is_last = tf.equal(index, rank - 1)
-    append_now = tf.equal(index, rank - 2) if append is not None else tf.constant(False)
-
-    def after_krylov(residual: tf.Tensor) -> tf.Tensor:
-        broke = _is_rounding(residual, operator_norm)
-        task = tf.where(append_now, _APPEND, tf.where(broke, _RANDOM, _DONE))
-        return tf.where(is_last, _DONE, task)
-
-    def body(*fields: tf.Tensor) -> _Search:
-        state = _Search(*fields)
-        vector = tf.cond(
-            tf.equal(state.task, _RANDOM),
-            lambda: _random_vector(state.vector, seed, index + 1),
-            lambda: state.vector,
-        )
-        if append is not None:
-            vector = tf.where(tf.equal(state.task, _APPEND), append, vector)
-        found, left = row_blocks.remove(blocks, vector, index + 1)
-        is_first_pass = tf.equal(state.task, _KRYLOV)
-        of_krylov = state.task <= _KRYLOV_AGAIN
-        residual = tf.where(of_krylov, left, state.residual)
-        cancelled = is_first_pass & (_norm(left) < _CANCELLATION * _norm(vector))
-        broke = _is_rounding(residual, operator_norm)
-        task = tf.where(
-            of_krylov, tf.where(cancelled, _KRYLOV_AGAIN, after_krylov(residual)), state.task + 1
-        )
-        usable = tf.constant(True)
-        if append is not None:
-            # Less than the root of the precision left over means it lies in the span so far.
-            usable = _norm(left) > _epsilon(left.dtype) ** 0.5 * _norm(append)
-            rejected = tf.where(broke, _RANDOM, _DONE)
-            is_end = tf.equal(state.task, _APPEND_AGAIN)
-            task = tf.where(is_end, tf.where(usable, _DONE, rejected), task)
-            usable |= ~is_end
-        return _Search(
-            task=task,
-            vector=left,
-            coefficients=state.coefficients + tf.where(is_first_pass, found, 0),
-            residual=residual,
-            row=tf.where(usable, left, residual),
-        )
-
     # The last row sees its coefficients in all rows where one of them was appended.
-    all_rows = tf.constant(True) if reorthogonalize else is_last & (append is not None)
-    search = search._replace(
-        task=tf.where(all_rows, _KRYLOV, after_krylov(search.residual)),
+    of_appended = is_last if append is not None else tf.constant(False)
+    filled = tf.range(rank) <= index
+    doubtful = {
+        "full": filled,
+        "partial": filled & (of_appended | orthogonality.too_large(estimate)),
+        "none": filled & of_appended,
+    }[reorthogonalisation]
+    wanted = row_blocks.with_any(state.blocks, doubtful)
+    found, residual, norm = _orthogonalised(state.blocks, rest, norm, wanted, filled)
+    removed = row_blocks.rows_of(state.blocks, wanted)
+    clean = orthogonality.rounding(norm.dtype) * tf.cast(filled, norm.dtype)
+    estimate = tf.where(removed, clean, estimate)
+
+    broke = _is_rounding(norm, operator_norm)
+    append_now = tf.equal(index, rank - 2) if append is not None else tf.constant(False)
+    replaced = ~is_last & (append_now | broke)
+    row, length, is_krylov = row_blocks.at_most_once(
+        replaced,
+        lambda row, length, _: _replacement(
+            state.blocks, row, length, broke, append_now, filled, append, seed
+        ),
+        residual,
+        norm,
+        tf.constant(True),
     )
-    return _Search(*tf.while_loop(lambda task, *_: task < _DONE, body, search))
+    following = tf.where(is_krylov, estimate, clean)
+    return _State(
+        index=index + 1,
+        row=_normalised(row, length),
+        before=state.row,
+        link=tf.where(is_krylov, length, 0),
+        blocks=state.blocks,
+        projected=_set_row(projected, index, coefficients + found),
+        residual=residual,
+        operator_norm=operator_norm,
+        breakdown=tf.where(tf.range(rank) == index, broke, state.breakdown),
+        overlaps=orthogonality.Overlaps(
+            tf.where(tf.range(rank) == index + 1, tf.ones_like(norm), following),
+            state.overlaps.current,
+        ),
+    )
 
 
-def _is_rounding(residual: tf.Tensor, operator_norm: tf.Tensor) -> tf.Tensor:
+def _orthogonalised(
+    blocks: row_blocks.Blocks,
+    vector: tf.Tensor,
+    norm: tf.Tensor,
+    wanted: tf.Tensor,
+    filled: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Makes a vector orthogonal to the wanted blocks, and to all where that cancels much of it.
+
+    Returns the coefficients of the first pass, what is left, and its norm.
+    """
+
+    def again(
+        pass_: tf.Tensor, wanted: tf.Tensor, _: tf.Tensor, vector: tf.Tensor, norm: tf.Tensor
+    ) -> tf.Tensor:
+        return tf.reduce_any(wanted)
+
+    def body(
+        pass_: tf.Tensor,
+        wanted: tf.Tensor,
+        coefficients: tf.Tensor,
+        vector: tf.Tensor,
+        norm: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
+        found, vector = row_blocks.remove(blocks, vector, wanted)
+        is_first = tf.equal(pass_, 0)
+        after = vectors.norm(vector)
+        cancelled = is_first & (after < _CANCELLATION * norm)
+        wanted = row_blocks.with_any(blocks, filled & cancelled)
+        return pass_ + 1, wanted, coefficients + tf.where(is_first, found, 0), vector, after
+
+    nothing = tf.zeros_like(filled, vector.dtype)
+    start = (tf.constant(0), wanted, nothing, vector, norm)
+    return tf.while_loop(again, body, start)[2:]
+
+
+def _replacement(
+    blocks: row_blocks.Blocks,
+    row: tf.Tensor,
+    length: tf.Tensor,
+    broke: tf.Tensor,
+    append_now: tf.Tensor,
+    filled: tf.Tensor,
+    append: tf.Tensor | None,
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns what comes after a row in the place of a Krylov vector, its norm, and whether.
+
+    That is `append` where it is wanted now and not in the span so far, a random vector where the
+    Krylov space is exhausted, and else the Krylov vector `row` after all.
+    """
+    every = row_blocks.with_any(blocks, filled)
+
+    def pass_over(vector: tf.Tensor) -> tf.Tensor:
+        # Two passes, in a loop, so that the program has one copy of them.
+        return tf.while_loop(
+            lambda pass_, _: pass_ < 2,
+            lambda pass_, vector: (pass_ + 1, row_blocks.remove(blocks, vector, every)[1]),
+            (tf.constant(0), vector),
+        )[1]
+
+    def try_(
+        task: tf.Tensor, row: tf.Tensor, length: tf.Tensor, is_krylov: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        index = tf.reduce_sum(tf.cast(filled, tf.int32))
+        candidate = _random_vector(row, seed, index)
+        if append is not None:
+            candidate = tf.where(tf.equal(task, _APPEND), append, candidate)
+        left = pass_over(candidate)
+        norm = vectors.norm(left)
+        # Less than the root of the precision left over means it lies in the span so far.
+        in_span = ~(norm > _epsilon(left.dtype) ** 0.5 * vectors.norm(candidate))
+        usable = tf.not_equal(task, _APPEND) | ~in_span
+        task = tf.where(usable | ~broke, _DONE, _RANDOM)
+        return (
+            task,
+            tf.where(usable, left, row),
+            tf.where(usable, norm, length),
+            is_krylov & ~usable,
+        )
+
+    start = (tf.where(append_now, _APPEND, _RANDOM), row, length, tf.constant(True))
+    return tf.while_loop(lambda task, *_: task < _DONE, try_, start)[1:]
+
+
+# What `_replacement` tries.
+_APPEND, _RANDOM, _DONE = range(3)
+
+
+def _is_rounding(norm: tf.Tensor, operator_norm: tf.Tensor) -> tf.Tensor:
     """Whether what is left of a product is its own rounding noise, without a direction."""
-    return ~(_norm(residual) > 10 * _epsilon(residual.dtype) * operator_norm)
+    return ~(norm > 10 * _epsilon(norm.dtype) * operator_norm)
 
 
 def _random_vector(like: tf.Tensor, seed: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_normal(like.shape, seed + tf.stack([0, index]), dtype=like.dtype)
 
 
-def _norm(vector: tf.Tensor) -> tf.Tensor:
-    # As a dot product, of which XLA writes no vector of squares.
-    return tf.sqrt(tf.tensordot(vector, vector, 1))
-
-
-def _normalised(vector: tf.Tensor) -> tf.Tensor:
-    norm = _norm(vector)
-    return tf.where(norm > 0, vector / norm, vector)
+def _normalised(vector: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
+    return vector * tf.where(norm > 0, 1 / norm, 1)
 
 
 def _set_row(matrix: tf.Tensor, index: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

@@ -34,7 +34,7 @@ def set_row(blocks: Blocks, index: tf.Tensor, row: tf.Tensor) -> Blocks:
     for start, block in _with_starts(blocks):
         place = index - start
         inside = (place >= 0) & (place < block.shape[0])
-        filled.extend(_if(inside, functools.partial(_write, place=place, row=row), block))
+        filled.extend(at_most_once(inside, functools.partial(_write, place=place, row=row), block))
     return tuple(filled)
 
 
@@ -54,26 +54,42 @@ def combine(blocks: Blocks, coefficients: tf.Tensor) -> tf.Tensor:
     return tf.add_n([tf.linalg.matvec(block, part, transpose_a=True) for block, part in terms])
 
 
-def remove(blocks: Blocks, vector: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Makes a vector orthogonal to the first `count` rows, block after block.
+def remove(blocks: Blocks, vector: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Makes a vector orthogonal to the rows of some blocks, block after block.
 
     Within a block the pass is classical Gram-Schmidt, from block to block modified Gram-Schmidt.
 
     Args:
         blocks: Orthonormal rows, then zero ones.
         vector: Shape (n,).
-        count: Scalar integer.
+        wanted: Shape (number of blocks,) booleans.
 
     Returns:
         The coefficients of what was removed, shape (k,), and what is left, shape (n,).
     """
     coefficients = []
-    for start, block in _with_starts(blocks):
+    for index, block in enumerate(blocks):
         nothing = tf.zeros((block.shape[0],), vector.dtype)
         remove_block = functools.partial(_remove_block, block)
-        found, vector = _if(count > start, remove_block, nothing, vector)
+        found, vector = at_most_once(wanted[index], remove_block, nothing, vector)
         coefficients.append(found)
     return tf.concat(coefficients, axis=0), vector
+
+
+def with_any(blocks: Blocks, rows: tf.Tensor) -> tf.Tensor:
+    """Returns which blocks hold one of the rows, shape (number of blocks,) booleans.
+
+    Args:
+        blocks: The blocks.
+        rows: Shape (k,) booleans.
+    """
+    parts = tf.split(rows, [int(block.shape[0]) for block in blocks])
+    return tf.stack([tf.reduce_any(part) for part in parts])
+
+
+def rows_of(blocks: Blocks, wanted: tf.Tensor) -> tf.Tensor:
+    """Returns which rows lie in the wanted blocks, shape (k,) booleans."""
+    return tf.repeat(wanted, [int(block.shape[0]) for block in blocks])
 
 
 def _remove_block(block: tf.Tensor, _: tf.Tensor, vector: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -81,7 +97,7 @@ def _remove_block(block: tf.Tensor, _: tf.Tensor, vector: tf.Tensor) -> tuple[tf
     return found, vector - tf.linalg.matvec(block, found, transpose_a=True)
 
 
-def _if(
+def at_most_once(
     condition: tf.Tensor, function: Callable[..., tuple[tf.Tensor, ...]], *state: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """Returns `function(*state)` or `state`: a loop of one round or none.

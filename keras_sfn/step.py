@@ -226,7 +226,7 @@ def _subspace(
         problem.matvec,
         gradient,
         basis_rows(settings, size, previous_step is not None),
-        settings.reorthogonalize,
+        "partial" if settings.reorthogonalize else "none",
         append=previous_step,
         seed=seed,
     )

@@ -67,6 +67,34 @@ class ParameterSpace:
         ]
 
 
+# XLA sums one number after the other on a CPU: a fold makes that so many numbers fewer.
+_FOLDS = 16
+_SHORTEST_FOLDED = 4096
+
+
+def dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Returns the product of two vectors of shape (n,), a scalar.
+
+    In XLA's code for CPUs several times as fast as `tf.tensordot`, and with less rounding: pieces
+    of the vectors are multiplied and added as vectors, and what is left is summed in rows.
+    """
+    length = int(a.shape[0]) // _FOLDS
+    if length < _SHORTEST_FOLDED // _FOLDS:
+        return tf.tensordot(a, b, 1)
+    pieces = [slice(i * length, (i + 1) * length) for i in range(_FOLDS)]
+    folded = tf.add_n([a[piece] * b[piece] for piece in pieces])
+    width = int(length**0.5)
+    whole = length // width * width
+    rows = tf.reduce_sum(tf.reshape(folded[:whole], (-1, width)), axis=1)
+    rest = tf.tensordot(a[_FOLDS * length :], b[_FOLDS * length :], 1)
+    return tf.reduce_sum(rows) + tf.reduce_sum(folded[whole:]) + rest
+
+
+def norm(vector: tf.Tensor) -> tf.Tensor:
+    """Returns the Euclidean norm of a vector of shape (n,), a scalar."""
+    return tf.sqrt(dot(vector, vector))
+
+
 def _storage_dtype(variable: keras.Variable) -> str:
     # `variable.dtype` answers with the compute dtype inside an autocast scope.
     return keras.backend.standardize_dtype(variable.value.dtype)

@@ -47,18 +47,26 @@ def test_removes_the_filled_rows(rows, count, jit):
     blocks, matrix = filled(rows, count)
     vector = np.random.default_rng(1).normal(size=SIZE)
     remove = tf.function(row_blocks.remove, jit_compile=jit)
-    found, left = remove(blocks, tf.constant(vector), tf.constant(count))
+    wanted = row_blocks.with_any(blocks, tf.range(rows) < count)
+    found, left = remove(blocks, tf.constant(vector), wanted)
     np.testing.assert_allclose(found, matrix @ vector, atol=1e-12)
     np.testing.assert_allclose(left, vector - matrix.T @ (matrix @ vector), atol=1e-12)
 
 
-def test_rows_beyond_the_count_stay():
+def test_blocks_that_are_not_wanted_stay():
     blocks, matrix = filled(9, 9)
     vector = matrix[8] + matrix[0]
-    # Row 8 is alone in its block, which is skipped.
-    found, left = row_blocks.remove(blocks, tf.constant(vector), tf.constant(8))
+    # Row 8 is alone in its block.
+    found, left = row_blocks.remove(blocks, tf.constant(vector), tf.constant([True, True, False]))
     np.testing.assert_allclose(left, matrix[8], atol=1e-12)
     np.testing.assert_allclose(found, [1] + [0] * 8, atol=1e-12)
+
+
+def test_blocks_and_their_rows():
+    blocks = row_blocks.zeros(9, 2, tf.float32)
+    wanted = row_blocks.with_any(blocks, tf.range(9) == 5)
+    assert wanted.numpy().tolist() == [False, True, False]
+    assert row_blocks.rows_of(blocks, wanted).numpy().tolist() == [False] * 4 + [True] * 4 + [False]
 
 
 def test_xla_makes_no_copy_of_a_block_inside_the_loop():
@@ -67,7 +75,8 @@ def test_xla_makes_no_copy_of_a_block_inside_the_loop():
     def fill(start):
         def body(index, row, blocks):
             blocks = row_blocks.set_row(blocks, index, row)
-            found, left = row_blocks.remove(blocks, tf.roll(row, 1, 0), index + 1)
+            wanted = row_blocks.with_any(blocks, tf.range(rows) <= index)
+            found, left = row_blocks.remove(blocks, tf.roll(row, 1, 0), wanted)
             return index + 1, left / tf.norm(left) + found[0], blocks
 
         first = (tf.constant(0), start, row_blocks.zeros(rows, size, tf.float32))

@@ -63,3 +63,19 @@ def test_integer_and_complex_variables_are_refused(dtype):
     variable = keras.Variable(1, dtype=dtype, trainable=False, name="counter")
     with pytest.raises(TypeError, match=f"counter.*{dtype}.*trainable=False"):
         vectors.ParameterSpace([variable])
+
+
+@pytest.mark.parametrize("size", [5, 4096, 50_021])
+@pytest.mark.parametrize("jit", [False, True])
+def test_dot_is_the_scalar_product(size, jit):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, size))
+    dot = tf.function(vectors.dot, jit_compile=jit)
+    np.testing.assert_allclose(dot(tf.constant(a), tf.constant(b)), a @ b, rtol=1e-11)
+
+
+def test_the_norm_of_a_long_vector_keeps_its_digits_in_float32():
+    # A sum of one number after the other is off by 1e-5 here.
+    vector = np.random.default_rng(0).uniform(0.5, 1.5, size=3_000_000).astype("float32")
+    norm = tf.function(vectors.norm, jit_compile=True)(tf.constant(vector))
+    np.testing.assert_allclose(norm, np.linalg.norm(vector.astype("float64")), rtol=3e-7)

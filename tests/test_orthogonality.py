@@ -1,0 +1,128 @@
+"""The estimates of lost orthogonality, and the bound that partial reorthogonalisation keeps."""
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sfn import orthogonality, row_blocks
+
+# The name `keras_sfn.lanczos` is the function.
+lanczos = importlib.import_module("keras_sfn.lanczos")
+
+SIZE = 300
+RNG = np.random.default_rng(0)
+SPECTRA = {
+    "outliers": np.r_[np.logspace(0, 3, 10), 0.05 * RNG.normal(size=SIZE - 10)],
+    "of a network": np.r_[[1e3, 300, 120, 60, 30, -5, -3], RNG.exponential(0.1, SIZE - 7) ** 2],
+    "of an autoencoder": np.r_[[10, 7.5, 6, 5, 4.5, -2.5], RNG.exponential(0.5, SIZE - 6)],
+    "indefinite": np.linspace(-1, 1, SIZE),
+    "wide": np.logspace(-12, 3, SIZE),
+}
+
+
+def build(matrix, kind, rows, start=1, **options):
+    @tf.function(autograph=False)
+    def compiled(start):
+        return lanczos.build(
+            lambda v: tf.linalg.matvec(tf.constant(matrix), v), start, rows, kind, **options
+        )
+
+    start = np.random.default_rng(start).normal(size=SIZE).astype(matrix.dtype)
+    krylov = compiled(tf.constant(start))
+    return np.concatenate(krylov.blocks).astype("float64"), krylov.projected.numpy()
+
+
+def loss(basis):
+    return np.abs(basis @ basis.T - np.eye(len(basis))).max()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("rows", [24, 60])
+def test_partial_keeps_the_basis_orthogonal_to_the_root_of_the_precision(
+    spectrum, rows, dtype, symmetric
+):
+    eigenvalues = SPECTRA[spectrum]
+    matrix = symmetric(eigenvalues).astype(dtype)
+    basis, projected = build(matrix, "partial", rows)
+    assert loss(basis) < np.finfo(dtype).eps ** 0.5
+    # What semi-orthogonality is for: the Ritz values are those of an orthonormal basis.
+    _, reference = build(matrix.astype("float64"), "full", rows)
+    scale = np.abs(eigenvalues).max()
+    extreme = [0, -2, -1]
+    np.testing.assert_allclose(
+        np.linalg.eigvalsh(projected)[extreme],
+        np.linalg.eigvalsh(reference)[extreme],
+        atol=20 * np.finfo(dtype).eps * scale,
+    )
+
+
+def test_without_it_the_same_basis_loses_all_orthogonality(symmetric):
+    matrix = symmetric(SPECTRA["of a network"]).astype("float32")
+    assert loss(build(matrix, "none", 24)[0]) > 0.1
+
+
+def test_an_appended_vector_and_a_breakdown_are_orthogonal_too(symmetric):
+    matrix = symmetric(SPECTRA["outliers"]).astype("float32")
+    append = tf.constant(np.random.default_rng(5).normal(size=SIZE).astype("float32"))
+    basis, projected = build(matrix, "partial", 24, append=append)
+    assert loss(basis) < np.finfo("float32").eps ** 0.5
+    # A hundred roundings of the largest eigenvalue, 1000.
+    rounding = 100 * np.finfo("float32").eps * 1000
+    np.testing.assert_allclose(projected, basis @ matrix @ basis.T, atol=rounding)
+    few = symmetric(np.r_[np.zeros(SIZE - 3), [1.0, 2, 3]]).astype("float32")
+    assert loss(build(few, "partial", 24)[0]) < np.finfo("float32").eps ** 0.5
+
+
+@pytest.mark.parametrize("spectrum", ["outliers", "of a network", "wide"])
+def test_estimates_follow_the_true_products(spectrum, symmetric):
+    matrix = symmetric(SPECTRA[spectrum]).astype("float32")
+    basis, projected = build(matrix, "none", 16)
+    overlaps = orthogonality.first(16, tf.float32)
+    estimated, true = [], []
+    for index in range(15):
+        seen = np.tril(projected) * (np.arange(16) <= index)[:, None]
+        estimate = orthogonality.following(
+            overlaps,
+            tf.constant(seen),
+            tf.constant(index),
+            tf.constant(projected[index, index + 1]),
+            tf.constant(np.abs(SPECTRA[spectrum]).max(), tf.float32),
+        )
+        ahead = tf.where(tf.range(16) == index + 1, 1.0, estimate)
+        overlaps = orthogonality.Overlaps(ahead, overlaps.current)
+        estimated.append(float(tf.reduce_max(estimate)))
+        true.append(np.abs(basis[: index + 1] @ basis[index + 1]).max())
+    estimated, true = np.array(estimated), np.array(true)
+    grown = true > 1e-5
+    assert not grown[0]
+    assert grown.any()
+    # Never ten times short, once there is something to see; and no alarm without a cause.
+    early = np.cumsum(true > 0.01) <= 1
+    assert (estimated[grown & early] > 0.1 * true[grown & early]).all()
+    assert (estimated[~grown] < 1e-2).all()
+
+
+def test_what_is_not_finite_counts_as_too_large():
+    estimate = tf.constant([0.0, np.nan, np.inf, 1e-3, 1e-6], tf.float32)
+    assert orthogonality.too_large(estimate).numpy().tolist() == [False, True, True, True, False]
+
+
+def test_a_decaying_spectrum_needs_a_part_of_the_blocks_only(symmetric, monkeypatch):
+    removed = tf.Variable(0)
+    original = row_blocks.remove
+
+    def remove(blocks, vector, wanted):
+        removed.assign_add(tf.reduce_sum(tf.cast(wanted, tf.int32)))
+        return original(blocks, vector, wanted)
+
+    monkeypatch.setattr(row_blocks, "remove", remove)
+    matrix = symmetric(SPECTRA["of an autoencoder"]).astype("float32")
+    counts = {}
+    for kind in ("full", "partial"):
+        removed.assign(0)
+        build(matrix, kind, 24)
+        counts[kind] = int(removed)
+    assert 0 < counts["partial"] < 0.7 * counts["full"]
