@@ -16,6 +16,8 @@ OURS = "keras_sfn"
 NO_LANCZOS = ("hessianlearn",)
 # How far, of the largest Ritz value in size, the extreme ones of two that do the same may differ.
 TOLERANCE = 1e-3
+# The loss of orthogonality that a basis in single precision may have.
+ORTHOGONALITY = float(np.finfo("float32").eps) ** 0.5
 
 
 class Row(NamedTuple):
@@ -92,7 +94,7 @@ def rows(
                 first_seconds=float(np.median([report.first_seconds for report in found])),
                 smallest=first.smallest,
                 largest=first.largest,
-                difference=max(distances) / scale,
+                difference=float(np.max(distances)) / scale,
                 orthogonality=np.nan if first.orthogonality is None else first.orthogonality,
                 versions=first.versions,
             )
@@ -105,8 +107,16 @@ def _median(reports: Sequence[peer_protocol.Report]) -> float:
 
 
 def disagreements(found: Sequence[Row]) -> Iterator[str]:
-    """Yields a line for each peer that should have found our extreme Ritz values and did not."""
+    """Yields a line for each that should have found our extreme Ritz values and did not.
+
+    And one for each whose basis is not orthonormal to the root of the precision, ours too.
+    """
     for row in found:
+        if row.orthogonality > ORTHOGONALITY:
+            yield (
+                f"{row.network}, k = {row.krylov_dimension}: the basis of {row.peer} has lost "
+                f"orthogonality, max|QQ' - I| = {row.orthogonality:.1e}"
+            )
         if row.peer not in NO_LANCZOS and not row.difference <= TOLERANCE:
             yield (
                 f"{row.network}, k = {row.krylov_dimension}: the extreme Ritz values of {row.peer} "

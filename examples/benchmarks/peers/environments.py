@@ -1,4 +1,4 @@
-"""The virtual environments of the peers: what stands in each, and how a program runs in it."""
+"""The virtual environments of the peers: what stands in each, how it is made and used."""
 
 from __future__ import annotations
 
@@ -53,6 +53,41 @@ def python_of(directory: pathlib.Path, name: str) -> pathlib.Path:
 def repository_of(directory: pathlib.Path, name: str) -> pathlib.Path:
     """Returns the link to the folder of an environment's repository, there or not."""
     return directory / name / "repository"
+
+
+def checkout(name: str, folder: str | None) -> pathlib.Path | None:
+    """Returns the folder of an environment's repository; None where it needs none.
+
+    Raises:
+        ValueError: No folder is named, or it is another.
+    """
+    environment = ENVIRONMENTS[name]
+    if not environment.repository:
+        return None
+    if folder is None or not (pathlib.Path(folder) / environment.contains).exists():
+        raise ValueError(
+            f"--{name} must name a checkout of github.com/{environment.repository}, which holds "
+            f"{environment.contains}. Received: --{name}={folder}. Name one, or leave {name} out "
+            "of --only."
+        )
+    return pathlib.Path(folder).resolve()
+
+
+def make(
+    name: str, directory: pathlib.Path, repository: pathlib.Path | None, interpreter: str
+) -> None:
+    """Makes an environment, or brings it up to date.
+
+    Raises:
+        CalledProcessError: `venv` or `pip` failed; they have said why.
+    """
+    subprocess.run([interpreter, "-m", "venv", str(directory / name)], check=True)
+    install = [str(python_of(directory, name)), "-m", "pip", "install", "--upgrade", "--quiet"]
+    subprocess.run([*install, *ENVIRONMENTS[name].requirements], check=True)
+    link = repository_of(directory, name)
+    link.unlink(missing_ok=True)
+    if repository is not None:
+        link.symlink_to(repository, target_is_directory=True)
 
 
 def lacks(directory: pathlib.Path, name: str) -> str:

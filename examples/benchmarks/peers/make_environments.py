@@ -33,42 +33,6 @@ _REPOSITORIES = {
 }
 
 
-def checkout(name: str) -> pathlib.Path | None:
-    """Returns the folder of an environment's repository; None where it needs none.
-
-    Raises:
-        ValueError: None is named, or it is another folder.
-    """
-    environment = environments.ENVIRONMENTS[name]
-    if not environment.repository:
-        return None
-    folder = _REPOSITORIES[name].value
-    if folder is None or not (pathlib.Path(folder) / environment.contains).exists():
-        raise ValueError(
-            f"--{name} must name a checkout of github.com/{environment.repository}, which holds "
-            f"{environment.contains}. Received: --{name}={folder}. Name one, or leave {name} out "
-            "of --only."
-        )
-    return pathlib.Path(folder).resolve()
-
-
-def make(name: str, directory: pathlib.Path, repository: pathlib.Path | None) -> None:
-    """Makes one environment, or brings it up to date.
-
-    Raises:
-        CalledProcessError: `venv` or `pip` failed; they have said why.
-    """
-    folder = directory / name
-    subprocess.run([_PYTHON.value, "-m", "venv", str(folder)], check=True)
-    install = [str(environments.python_of(directory, name)), "-m", "pip", "install", "--upgrade"]
-    requirements = environments.ENVIRONMENTS[name].requirements
-    subprocess.run([*install, "--quiet", *requirements], check=True)
-    link = environments.repository_of(directory, name)
-    link.unlink(missing_ok=True)
-    if repository is not None:
-        link.symlink_to(repository, target_is_directory=True)
-
-
 def main(argv: Sequence[str]) -> None:
     """Makes what the flags name."""
     if len(argv) > 1:
@@ -78,16 +42,23 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"--only={','.join(_ONLY.value)} must name some of {','.join(known)}.")
     try:
         # All are looked at before the first is made, which takes a minute.
-        repositories = {name: checkout(name) for name in _ONLY.value}
+        repositories = {
+            name: environments.checkout(
+                name, _REPOSITORIES[name].value if name in _REPOSITORIES else None
+            )
+            for name in _ONLY.value
+        }
     except ValueError as error:
         sys.exit(str(error))
+    directory = pathlib.Path(_ENVIRONMENTS.value)
     for name, repository in repositories.items():
-        print(f"{name}: installing {', '.join(environments.ENVIRONMENTS[name].requirements)}")
+        packages = ", ".join(environments.ENVIRONMENTS[name].requirements)
+        print(f"{name}: installing {packages}", flush=True)
         try:
-            make(name, pathlib.Path(_ENVIRONMENTS.value), repository)
+            environments.make(name, directory, repository, _PYTHON.value)
         except subprocess.CalledProcessError as error:
             sys.exit(f"{name}: exit status {error.returncode} of {' '.join(error.cmd)}")
-    print(f"Environments in {_ENVIRONMENTS.value}/: {', '.join(repositories)}")
+    print(f"Environments in {directory}/: {', '.join(repositories)}")
 
 
 if __name__ == "__main__":
