@@ -1,4 +1,4 @@
-"""Tests for examples/benchmarks/peers/environments.py and its script, without a package installed."""
+"""Tests for examples/benchmarks/peers/environments.py and its script; nothing is installed."""
 
 from __future__ import annotations
 

@@ -11,8 +11,6 @@ import numpy as np
 import peer_protocol
 import pytest
 
-from keras_sfn import hessian
-
 
 def test_a_problem_survives_its_file(tmp_path):
     problem = peer_protocol.make_problem([6, 5, 3], rows=4, seed=1)
@@ -108,11 +106,3 @@ def test_our_program_finds_the_spectrum_of_the_same_function(tmp_path, monkeypat
     assert (report.products, len(report.seconds)) == (size, 1)
     assert report.orthogonality < 1e-5
     assert "keras_sfn" in report.versions
-
-
-def test_our_program_multiplies_as_the_package_does():
-    problem = peer_protocol.make_problem([4, 3, 2], rows=8, seed=0)
-    objective = keras_sfn_lanczos.build_objective(problem)
-    assert objective.space.size == problem.start.size
-    product = hessian.hessian_vector_product(objective, problem.point)(problem.start)
-    assert np.linalg.norm(product) > 0

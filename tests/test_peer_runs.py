@@ -1,4 +1,4 @@
-"""Tests for examples/benchmarks/peer_runs.py and peer_results.py, on programs that stand for peers."""
+"""Tests for peer_runs.py and peer_results.py of the benchmarks; programs stand for peers."""
 
 from __future__ import annotations
 
