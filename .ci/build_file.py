@@ -4,8 +4,8 @@
     python .ci/build_file.py --check    writes nothing; shows the difference and fails
 
 One `py_library` a module, one `py_binary` an example that is run, one `py_test` a test file. The
-dependencies are what a file imports, and besides, of a test, the scripts and documents whose file
-names stand in its strings (they are opened or run, not imported).
+dependencies are what a file imports, and besides, of a test, the scripts and documents, and of an
+example, the scripts whose file names stand in its strings (they are opened or run, not imported).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ DOCUMENTS = ("*.md", "*.toml", ".ci/*.txt", "MODULE.bazel", "docs/*.md", "docs/*
 TEST_MAIN = pathlib.PurePosixPath("tests/run_pytest.py")
 # Python 3.10 does not know `tomllib`; what is written must be the same with every version.
 STANDARD = sys.stdlib_module_names | {"tomllib"}
+# Packages of programs that benchmarks run in environments of their own; Bazel has no such thing.
+FOREIGN = {"jax", "matfree"}
 # What files open besides, which neither imports nor strings tell.
 READS = {
     pathlib.PurePosixPath(".ci/build_file.py"): ["BUILD", ":sources"],
@@ -145,6 +147,7 @@ class Project:
             attributes = {"testonly": "True", "srcs": [str(path)], "data": ["pyproject.toml"]}
         elif path.parts[0] == "examples" and runs(tree):
             kind = "py_binary"
+            deps = sort_labels({*deps, *self._scripts(path, tree)})
         else:
             if path in READS:
                 attributes["data"] = READS[path]
@@ -154,20 +157,11 @@ class Project:
     def _test(
         self, path: pathlib.PurePosixPath, name: str, tree: ast.Module, deps: list[str]
     ) -> Target:
-        strings = {
-            node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-
-        def named(other: pathlib.PurePosixPath) -> bool:
-            return not strings.isdisjoint({other.name, str(other)})
-
-        opened = [document for document in self.documents if named(document)]
+        named = strings(tree)
+        opened = [document for document in self.documents if {document.name, str(document)} & named]
         # Links of a document are followed by the tests that read it.
         linked = [target for document in opened for target in self._links(document)]
         documents = sorted({str(document) for document in (*opened, *linked)})
-        run = {":" + target_name(p) for p in self.files if named(p) and p.parts[0] in SCRIPTS}
         # pytest itself runs the file, and reads conftest.py beside it.
         shared = {":conftest", self._label("pytest", path)}
         return Target(
@@ -179,9 +173,18 @@ class Project:
                 "args": [f"$(location {path})"],
                 "data": documents + READS.get(path, []),
                 "main": f'"{TEST_MAIN}"',
-                "deps": sort_labels({*deps, *run, *shared}),
+                "deps": sort_labels({*deps, *self._scripts(path, tree), *shared}),
             },
         )
+
+    def _scripts(self, path: pathlib.PurePosixPath, tree: ast.Module) -> set[str]:
+        """Returns the labels of the scripts, but for the file itself, that its strings name."""
+        named = strings(tree)
+        return {
+            ":" + target_name(other)
+            for other in self.files
+            if other.parts[0] in SCRIPTS and other != path and {other.name, str(other)} & named
+        }
 
     def _links(self, document: pathlib.PurePosixPath) -> Iterator[pathlib.PurePosixPath]:
         """Yields the documents that a document links to."""
@@ -199,7 +202,7 @@ class Project:
                 labels |= self._package_labels(path, rest, names)
             elif local := self._local(path, top):
                 labels.add(":" + target_name(local))
-            elif top not in STANDARD:
+            elif top not in STANDARD and not (top in FOREIGN and path.parts[0] == "examples"):
                 labels.add(self._label(top, path))
         return sort_labels(labels - {":" + target_name(path)})
 
@@ -247,6 +250,15 @@ def is_test(path: pathlib.PurePosixPath) -> bool:
 def runs(tree: ast.Module) -> bool:
     """Tells whether the file does something when run: it asks for `__name__`."""
     return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(tree))
+
+
+def strings(tree: ast.Module) -> set[str]:
+    """Returns the strings of the file."""
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def marks(tree: ast.Module) -> set[str]:

@@ -14,7 +14,7 @@ else:
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Folders, besides its own, from which a test or a benchmark imports (pytest's `pythonpath`).
-PYTHON_PATH = (".ci", "examples", "examples/benchmarks")
+PYTHON_PATH = (".ci", "examples", "examples/benchmarks", "examples/benchmarks/peers")
 # Where a module is not called like the distribution it comes from.
 DISTRIBUTION_OF = {"absl": "absl_py", "sklearn": "scikit_learn"}
 

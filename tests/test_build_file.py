@@ -23,6 +23,7 @@ TREE = {
     "keras_sfn/step.py": "def f():\n    import keras_sfn.vectors, tensorflow.linalg\n",
     "keras_sfn/vectors.py": "import math\n",
     "examples/sums.py": "import keras_sfn\nimport tables\nif __name__ == '__main__': pass\n",
+    "examples/peers.py": "run('sums.py')\nimport jax\nif __name__ == '__main__': pass\n",
     "examples/tables.py": "",
     ".ci/tool.py": "import project\n",
     ".ci/project.py": "",
@@ -83,6 +84,7 @@ def test_every_source_stands_in_build():
         ("step", "py_library", [":vectors", "@pypi//tensorflow"]),
         ("vectors", "py_library", []),
         ("sums", "py_binary", [":keras_sfn", ":tables"]),
+        ("peers", "py_binary", [":sums"]),
         ("tables", "py_library", []),
         ("tool", "py_library", [":project"]),
         ("conftest", "py_library", ["@pypi//pytest"]),
@@ -127,6 +129,7 @@ def test_the_check_finds_a_changed_import_and_a_new_file(tree, capsys, path, tex
     ("path", "text", "message"),
     [
         ("keras_sfn/step.py", "import scipy.linalg", "`scipy` in keras_sfn/step.py. Add its pack"),
+        ("keras_sfn/step.py", "import jax", "`jax` in keras_sfn/step.py. Add its package"),
         ("keras_sfn/step.py", "from . import vectors", "a relative import in line 1"),
         ("examples/step.py", "", "keras_sfn/step.py and examples/step.py. Rename one"),
     ],

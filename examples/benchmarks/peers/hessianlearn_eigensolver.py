@@ -1,0 +1,50 @@
+"""The randomised eigensolver of github.com/tomoleary/hessianlearn, on its blocked products.
+
+Run by `peers.py`, in an environment of its own. The repository has no Lanczos. Its eigensolver
+takes `rank` random vectors, multiplies them by H, and projects H on what comes out, which is
+2 rank products: the rank is half of --krylov_dimension, so that all have the same number of
+products. What it finds with them differs, and so do its extreme Ritz values.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import legacy_network
+import numpy as np
+import peer_protocol
+import tensorflow as tf
+
+
+def main() -> None:
+    """Reads the problem, times, reports."""
+    parser = peer_protocol.parser(__doc__)
+    parser.add_argument("--repository", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    problem = peer_protocol.read_problem(arguments.problem)
+    rank = arguments.krylov_dimension // 2
+    # Importing it turns eager execution off: its graphs have placeholders.
+    hessianlearn = legacy_network.import_from(arguments.repository, "hessianlearn")
+    training = hessianlearn.AutoencoderProblem(legacy_network.build_network(problem))
+    feed = {training.x: problem.inputs}
+    with tf.compat.v1.Session() as session:
+        legacy_network.assign(session, training, problem.point)
+        hessian = hessianlearn.Hessian(problem=training, sess=session)
+
+        def run() -> tuple[np.ndarray, np.ndarray]:
+            return hessianlearn.randomized_eigensolver(
+                lambda columns: hessian(columns, feed), training.dimension, rank, p=0
+            )
+
+        first, seconds, (ritz_values, basis) = peer_protocol.time_calls(run, arguments.repeats)
+    peer_protocol.report(
+        peer_protocol.versions(["tensorflow", "tf_keras", "scipy"]),
+        (first, seconds),
+        2 * rank,
+        ritz_values,
+        basis.T if arguments.orthogonality else None,
+    )
+
+
+if __name__ == "__main__":
+    main()
