@@ -330,8 +330,9 @@ def _replacement(
     def try_(
         task: tf.Tensor, row: tf.Tensor, length: tf.Tensor, is_krylov: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        index = tf.reduce_sum(tf.cast(filled, tf.int32))
-        candidate = _random_vector(row, seed, index)
+        # With the task in its seed XLA cannot draw the vector ahead of the loop, at every row.
+        number = tf.reduce_sum(tf.cast(filled, tf.int32)) + task - _RANDOM
+        candidate = _random_vector(row, seed, number)
         if append is not None:
             candidate = tf.where(tf.equal(task, _APPEND), append, candidate)
         left = pass_over(candidate)
