@@ -218,8 +218,7 @@ def _advance(
     operator_norm = tf.maximum(state.operator_norm, tf.norm(tf.stack([alpha, state.link, norm])))
     places = tf.stack([tf.maximum(index - 1, 0), index])
     coefficients = tf.scatter_nd(places[:, None], tf.stack([state.link, alpha]), (rank,))
-    projected = _set_row(state.projected, index, coefficients)
-    estimate = orthogonality.following(state.overlaps, projected, index, norm, operator_norm)
+    estimate = orthogonality.following(state.overlaps, index, alpha, norm, operator_norm)
 
     is_last = tf.equal(index, rank - 1)
     # The last row sees its coefficients in all rows where one of them was appended.
@@ -248,20 +247,19 @@ def _advance(
         norm,
         tf.constant(True),
     )
-    following = tf.where(is_krylov, estimate, clean)
+    link = tf.where(is_krylov, length, 0)
     return _State(
         index=index + 1,
         row=_normalised(row, length),
         before=state.row,
-        link=tf.where(is_krylov, length, 0),
+        link=link,
         blocks=state.blocks,
-        projected=_set_row(projected, index, coefficients + found),
+        projected=_set_row(state.projected, index, coefficients + found),
         residual=residual,
         operator_norm=operator_norm,
         breakdown=tf.where(tf.range(rank) == index, broke, state.breakdown),
-        overlaps=orthogonality.Overlaps(
-            tf.where(tf.range(rank) == index + 1, tf.ones_like(norm), following),
-            state.overlaps.current,
+        overlaps=orthogonality.advance(
+            state.overlaps, index, tf.where(is_krylov, estimate, clean), alpha, link
         ),
     )
 

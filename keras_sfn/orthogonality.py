@@ -28,56 +28,79 @@ _FRACTION = 0.1
 
 
 class Overlaps(NamedTuple):
-    """Estimated products of the row in turn, and of the row before it, with all rows.
+    """Estimated products of the row in turn with all rows, and what the next ones follow from.
 
     Attributes:
         current: Shape (k,), omega_j; one at j, zero beyond.
         before: Shape (k,), omega_{j-1}.
+        alpha: Shape (k,), the diagonal of the projected matrix before row j, zero from there on.
+        beta: Shape (k + 1,), beta_i between rows i - 1 and i, up to i = j; zero beyond.
     """
 
     current: tf.Tensor
     before: tf.Tensor
+    alpha: tf.Tensor
+    beta: tf.Tensor
 
 
 def first(rank: int, dtype: tf.DType) -> Overlaps:
     """Returns those of the first row."""
-    return Overlaps(tf.one_hot(0, rank, dtype=dtype), tf.zeros((rank,), dtype))
+    none = tf.zeros((rank,), dtype)
+    return Overlaps(tf.one_hot(0, rank, dtype=dtype), none, none, tf.zeros((rank + 1,), dtype))
 
 
 def following(
     overlaps: Overlaps,
-    projected: tf.Tensor,
     index: tf.Tensor,
+    alpha: tf.Tensor,
     norm: tf.Tensor,
     operator_norm: tf.Tensor,
 ) -> tf.Tensor:
     """Estimates the products of row `index` + 1 with the rows so far, shape (k,).
 
     Args:
-        overlaps: Those of row `index` and the one before.
-        projected: Shape (k, k), whose lower triangle holds the coefficients up to row `index`.
+        overlaps: Those of row `index`.
         index: Scalar integer j.
+        alpha: Scalar, alpha_j.
         norm: Scalar, beta_{j+1}: the norm of what is left of A q_j.
         operator_norm: Scalar, a lower bound of |A|.
     """
-    rank = int(projected.shape[0])
-    alpha = tf.linalg.diag_part(projected)
-    # beta_i stands between rows i - 1 and i; none before the first row, none after row j.
-    beta = tf.pad(tf.linalg.diag_part(tf.pad(projected, [[0, 0], [1, 0]])), [[0, 1]])
+    places = tf.range(int(overlaps.current.shape[0]))
+    beta = overlaps.beta
     padded = tf.pad(overlaps.current, [[1, 1]])
     moved = (
         beta[1:] * padded[2:]
-        + (alpha - alpha[index]) * overlaps.current
+        + (overlaps.alpha - alpha) * overlaps.current
         + beta[:-1] * padded[:-2]
         - beta[index] * overlaps.before
     )
-    epsilon = rounding(norm.dtype)
-    estimate = tf.abs(moved) + 2 * epsilon * operator_norm
+    noise = 2 * rounding(norm.dtype) * operator_norm
     # Row j itself was removed by the recurrence, to rounding.
-    places = tf.range(rank)
-    estimate = tf.where(places < index, estimate, 2 * epsilon * operator_norm)
-    safe = tf.where(norm > 0, norm, 1)
-    return tf.where(places <= index, estimate / safe, 0)
+    estimate = tf.where(places < index, tf.abs(moved), 0) + noise
+    return tf.where(places <= index, estimate / tf.where(norm > 0, norm, 1), 0)
+
+
+def advance(
+    overlaps: Overlaps, index: tf.Tensor, estimate: tf.Tensor, alpha: tf.Tensor, link: tf.Tensor
+) -> Overlaps:
+    """Returns those of row `index` + 1.
+
+    Args:
+        overlaps: Those of row `index`.
+        index: Scalar integer j.
+        estimate: Shape (k,), products of row j + 1 with those before it.
+        alpha: Scalar, alpha_j.
+        link: Scalar, beta_{j+1}, zero where row j + 1 is no Krylov vector.
+    """
+    places = tf.range(int(estimate.shape[0]))
+    return Overlaps(
+        current=tf.where(tf.equal(places, index + 1), tf.ones_like(alpha), estimate),
+        before=overlaps.current,
+        alpha=tf.where(tf.equal(places, index), alpha, overlaps.alpha),
+        beta=tf.where(
+            tf.equal(tf.range(int(overlaps.beta.shape[0])), index + 1), link, overlaps.beta
+        ),
+    )
 
 
 def too_large(estimate: tf.Tensor) -> tf.Tensor:
