@@ -61,7 +61,8 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             gradient each.
         use_previous_step: Whether the last accepted step joins the subspace, at the cost of one
             more product.
-        reorthogonalize: Whether each Lanczos vector is orthogonalised against all before it.
+        reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
+            earlier vectors are taken out of a new one where rounding has brought them back.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
@@ -271,7 +272,8 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
             of the loss.
         use_previous_step: Whether the last accepted step joins the subspace, at the cost of one
             more product.
-        reorthogonalize: Whether each Lanczos vector is orthogonalised against all before it.
+        reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
+            earlier vectors are taken out of a new one where rounding has brought them back.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.

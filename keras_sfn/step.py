@@ -13,7 +13,8 @@ flat vectors of shape (n,) come in, a displacement goes out.
 
 Departures from the paper, each with its reason:
 
-- Full reorthogonalisation: without it the small matrix gets copies of converged Ritz values.
+- Reorthogonalisation: without it the small matrix gets copies of converged Ritz values. It is
+  partial (module `orthogonality`): the small matrix is as good as with a pass over all vectors.
 - The grid of dampings is relative to the largest |Ritz value|, so that the scale of the loss does
   not matter, and after the first step only the neighbours of the last value are tried, which costs
   three evaluations of the loss instead of eight: see `damping.SearchDamping`.
@@ -76,7 +77,7 @@ class Settings(NamedTuple):
         damping: The damping policy.
         krylov_dimension: Lanczos vectors a step; None for the whole space, by the dense Hessian.
         inner_steps: Steps in one subspace.
-        reorthogonalize: Whether Lanczos vectors are kept orthonormal.
+        reorthogonalize: Whether Lanczos vectors are kept orthonormal, to the root of the precision.
         max_step_norm: Largest Euclidean norm of a step, or None.
         direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
         leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
