@@ -1,4 +1,3 @@
-import pathlib
 import subprocess
 import sys
 
@@ -196,24 +195,21 @@ def test_sizes_out_of_range_are_refused(size):
 
 
 _PEAK = """
-import re, sys
-import keras, numpy as np, keras_sfn
+import sys
+import keras, numpy as np, tensorflow as tf, keras_sfn
 size = int(sys.argv[1]) or None
 model = keras.Sequential(
     [keras.Input((16,)), keras.layers.Dense(3000, activation="tanh"), keras.layers.Dense(1)]
 )
 model.compile(keras_sfn.SaddleFreeNewton(krylov_dimension=2, micro_batch_size=size), "mse")
 x = np.random.default_rng(0).normal(size=(12000, 16)).astype("float32")
-model.train_on_batch(x[:200], x[:200, :1])
-# Not `resource`: its peak begins with that of the process that started this one.
-peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-before = peak()
+# What TensorFlow allocates; the process's own peak has the compiler's memory in it.
+tf.config.experimental.reset_memory_stats("CPU:0")
 model.train_on_batch(x, x[:, :1])
-print((peak() - before) // 1024)
+print(tf.config.experimental.get_memory_info("CPU:0")["peak"] // 2**20)
 """
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_peak_memory_is_that_of_a_slice():
     """One layer's activations for all rows take 137 MiB, for a slice 6 MiB."""
     peaks = [
@@ -221,4 +217,4 @@ def test_peak_memory_is_that_of_a_slice():
         for size in (0, 500)
     ]
     assert peaks[0] > 400
-    assert peaks[1] < 200
+    assert peaks[1] < 100
