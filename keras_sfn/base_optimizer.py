@@ -243,11 +243,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         devices.refuse_strategy()
         space = vectors.ParameterSpace(variables)
-        rows = step_lib.basis_rows(self._settings, space.size, self._with_previous_step)
         if self._settings.krylov_dimension is None:
             memory.refuse_hessian_too_large(space)
         else:
-            memory.refuse_basis_too_large(space, rows)
+            memory.refuse_basis_too_large(
+                space,
+                step_lib.stored_vectors(self._settings, space.size, self._with_previous_step),
+                stored=self._settings.store_basis,
+            )
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(space.variables)

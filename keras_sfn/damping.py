@@ -22,9 +22,6 @@ UNSET = -1.0
 # Tingleff, Methods for Non-Linear Least Squares Problems (2004), section 3.2.
 _INITIAL_FRACTION = 1e-3
 
-# With the growth doubling at each failure, six trials raise the damping by up to 2^15.
-_MAX_TRIALS = 6
-
 
 class SubspaceLoss(NamedTuple):
     """The loss of the batch restricted to the subspace, in the basis of Ritz vectors.
@@ -77,6 +74,21 @@ class Damping(Protocol):
     def monotone(self) -> bool:
         """Whether only steps that lower the loss of the batch are accepted."""
 
+    @property
+    def most_trials(self) -> int:
+        """How many dampings one call of `choose` tries at most."""
+
+    def candidates(
+        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns all dampings that `choose` may try, shape (most_trials,).
+
+        Args:
+            ritz_values: Shape (k,).
+            gradient: Shape (k,).
+            damping: Scalar, as in `choose`.
+        """
+
     def choose(
         self,
         problem: SubspaceLoss,
@@ -106,6 +118,14 @@ class FixedDamping:
 
     value: float
     monotone: bool = dataclasses.field(default=False, init=False)
+    most_trials: int = dataclasses.field(default=1, init=False)
+
+    def candidates(
+        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the fixed damping."""
+        del gradient, damping
+        return tf.constant([self.value], ritz_values.dtype)
 
     def choose(
         self,
@@ -141,6 +161,19 @@ class SearchDamping:
     grid: tuple[float, ...]
     monotone: bool = dataclasses.field(default=True, init=False)
 
+    @property
+    def most_trials(self) -> int:
+        """The length of the grid."""
+        return len(self.grid)
+
+    def candidates(
+        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the grid in units of curvature, ascending."""
+        del damping
+        ascending = tf.constant(sorted(self.grid), gradient.dtype)
+        return ascending * _curvature_scale(ritz_values, gradient)
+
     def choose(
         self,
         problem: SubspaceLoss,
@@ -150,8 +183,7 @@ class SearchDamping:
         damping: tf.Tensor,
     ) -> Choice:
         """Takes the best step found on the grid, if it lowers the loss."""
-        ascending = tf.constant(sorted(self.grid), loss.dtype)
-        candidates = ascending * _curvature_scale(problem, gradient)
+        candidates = self.candidates(problem.ritz_values, gradient, damping)
         best = self._search(problem, position, gradient, candidates, damping)
         accepted = best.loss < loss
         following = tf.where(accepted, best.damping, UNSET)
@@ -207,6 +239,16 @@ class AdaptiveDamping:
     """
 
     monotone: bool = dataclasses.field(default=True, init=False)
+    # With the growth doubling at each failure, six trials raise the damping by up to 2^15.
+    most_trials: int = dataclasses.field(default=6, init=False)
+
+    def candidates(
+        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the damping times 1, 2, 2 * 4, 2 * 4 * 8, ..."""
+        growths = [2.0 ** (count * (count + 1) // 2) for count in range(self.most_trials)]
+        start = self._start(_curvature_scale(ritz_values, gradient), damping)
+        return start * tf.constant(growths, start.dtype)
 
     def choose(
         self,
@@ -217,20 +259,11 @@ class AdaptiveDamping:
         damping: tf.Tensor,
     ) -> Choice:
         """Takes the first step that lowers the loss, and updates the damping."""
-        scale = _curvature_scale(problem, gradient)
-        epsilon = float(np.finfo(loss.dtype.as_numpy_dtype).eps)
-
-        def within_bounds(value: tf.Tensor) -> tf.Tensor:
-            # Below, the damping is lost in rounding next to the largest curvature. Above, the step
-            # is lost, and many rejections (at a minimum, say) would take the damping to infinity,
-            # from where it could never come back.
-            largest = tf.minimum(scale / epsilon, loss.dtype.max)
-            return tf.clip_by_value(value, epsilon * scale, largest)
-
-        start = within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping))
+        scale = _curvature_scale(problem.ritz_values, gradient)
+        start = self._start(scale, damping)
 
         def cond(count: tf.Tensor, growth: tf.Tensor, trial: _Trial) -> tf.Tensor:
-            return (count < _MAX_TRIALS) & ~(trial.loss < loss)
+            return (count < self.most_trials) & ~(trial.loss < loss)
 
         def body(
             count: tf.Tensor, growth: tf.Tensor, trial: _Trial
@@ -247,8 +280,20 @@ class AdaptiveDamping:
         ratio = reduction_ratio(loss - trial.loss, trial.predicted_reduction)
         nielsen = tf.maximum(1 - (2 * ratio - 1) ** 3, tf.constant(1 / 3, loss.dtype))
         factor = tf.where(accepted, nielsen, 2)
-        following = within_bounds(trial.damping * factor)
+        following = _within_bounds(trial.damping * factor, scale)
         return _choice(trial, position, loss, accepted, trial.damping, following)
+
+    def _start(self, scale: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:
+        return _within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping), scale)
+
+
+def _within_bounds(damping: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    # Below, the damping is lost in rounding next to the largest curvature. Above, the step is lost,
+    # and many rejections (at a minimum, say) would take the damping to infinity, from where it
+    # could never come back.
+    epsilon = float(np.finfo(damping.dtype.as_numpy_dtype).eps)
+    largest = tf.minimum(scale / epsilon, damping.dtype.max)
+    return tf.clip_by_value(damping, epsilon * scale, largest)
 
 
 def reduction_ratio(actual: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
@@ -299,10 +344,10 @@ def _choice(
     )
 
 
-def _curvature_scale(problem: SubspaceLoss, gradient: tf.Tensor) -> tf.Tensor:
+def _curvature_scale(ritz_values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     """The largest |Ritz value|; where there is no curvature at all, small against the gradient."""
     epsilon = float(np.finfo(gradient.dtype.as_numpy_dtype).eps)
-    curvature = tf.reduce_max(tf.abs(problem.ritz_values))
+    curvature = tf.reduce_max(tf.abs(ritz_values))
     # The norm in units of the largest coordinate: squares overflow long before the norm does.
     largest = tf.reduce_max(tf.abs(gradient))
     norm = largest * tf.norm(tf.math.divide_no_nan(gradient, largest))

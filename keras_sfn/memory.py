@@ -32,11 +32,18 @@ _CGROUP_LIMITS = (
 )
 
 
-def refuse_basis_too_large(space: vectors.ParameterSpace, rows: int) -> None:
+def refuse_basis_too_large(
+    space: vectors.ParameterSpace, rows: int, *, stored: bool = True
+) -> None:
     """Raises where a basis of `rows` vectors cannot fit into the device's memory.
 
+    Args:
+        space: The parameters.
+        rows: Vectors that a step keeps.
+        stored: Whether they are the Krylov basis, or the positions to try (`two_pass`).
+
     Raises:
-        MemoryError: It cannot.
+        MemoryError: They cannot.
     """
     vector = space.size * np.dtype(space.dtype).itemsize
     wanted = (rows + _OTHER_VECTORS) * vector
@@ -44,11 +51,11 @@ def refuse_basis_too_large(space: vectors.ParameterSpace, rows: int) -> None:
     if wanted <= available:
         return
     fitting = int(available // vector) - _OTHER_VECTORS
-    remedy = (
-        f"Set `krylov_dimension` to {fitting // 2} or less (the batch needs memory too)"
-        if fitting >= 2
-        else "Train fewer variables (`layer.trainable = False`)"
-    )
+    remedy = "Train fewer variables (`layer.trainable = False`)"
+    if not stored and rows > 2:
+        remedy = "Use a fixed damping or a shorter `damping_grid`"
+    elif stored and fitting >= 2:
+        remedy = f"Set `krylov_dimension` to {fitting // 2} or less (the batch needs memory too)"
     raise MemoryError(
         f"A step on n = {space.size} parameters with a basis of k = {rows} vectors takes {wanted} "
         f"bytes (the basis and {_OTHER_VECTORS} vectors, {space.dtype}), and "

@@ -63,6 +63,12 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
             earlier vectors are taken out of a new one where rounding has brought them back.
+        store_basis: Whether the basis is held in memory. False makes it twice instead, for twice
+            the products: memory is that of one vector for each damping that may be tried (eight
+            under `"search"`, six under `"adaptive"`, one if fixed) and one more, whatever
+            `krylov_dimension` is. `reorthogonalize` then has no effect. The step is the same until
+            Ritz values converge to the root of the precision, beyond that as if from fewer vectors.
+            Needs `inner_steps=1`.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
@@ -98,6 +104,7 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         inner_steps: int = 1,
         use_previous_step: bool = True,
         reorthogonalize: bool = True,
+        store_basis: bool = True,
         hvp_mode: str = "auto",
         max_step_norm: float | None = None,
         jit_compile: bool | str = "auto",
@@ -121,6 +128,7 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
                 "inner_steps": inner_steps,
                 "use_previous_step": use_previous_step,
                 "reorthogonalize": reorthogonalize,
+                "store_basis": store_basis,
                 "hvp_mode": hvp_mode,
                 "max_step_norm": max_step_norm,
                 "jit_compile": jit_compile,
@@ -274,6 +282,12 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
             earlier vectors are taken out of a new one where rounding has brought them back.
+        store_basis: Whether the basis is held in memory. False makes it twice instead, for twice
+            the products: memory is that of one vector for each damping that may be tried (eight
+            under `"search"`, six under `"adaptive"`, one if fixed), whatever `krylov_dimension` is.
+            `reorthogonalize` then has no effect. The step is the same until
+            Ritz values converge to the root of the precision, beyond that as if from fewer vectors.
+            Needs `inner_steps=1` and an integer `krylov_dimension`.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
@@ -308,6 +322,7 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
         inner_steps: int = 1,
         use_previous_step: bool = True,
         reorthogonalize: bool = True,
+        store_basis: bool = True,
         hvp_mode: str = "auto",
         max_step_norm: float | None = None,
         jit_compile: bool | str = "auto",
@@ -331,6 +346,7 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
                 "inner_steps": inner_steps,
                 "use_previous_step": use_previous_step,
                 "reorthogonalize": reorthogonalize,
+                "store_basis": store_basis,
                 "hvp_mode": hvp_mode,
                 "max_step_norm": max_step_norm,
                 "jit_compile": jit_compile,

@@ -25,6 +25,7 @@ Departures from the paper, each with its reason:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
 from keras_sfn import lanczos as lanczos_lib
-from keras_sfn import row_blocks, saddle_free
+from keras_sfn import row_blocks, saddle_free, two_pass
 
 # Lengths tried along a direction of negative curvature where the gradient says nothing. The
 # quadratic model has no bound there, so the loss itself decides, in both directions.
@@ -81,6 +82,8 @@ class Settings(NamedTuple):
         max_step_norm: Largest Euclidean norm of a step, or None.
         direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
         leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
+        store_basis: Whether the basis is kept, or made a second time (`two_pass`); needed for inner
+            steps and for the whole space.
     """
 
     damping: damping_lib.Damping
@@ -92,6 +95,7 @@ class Settings(NamedTuple):
         saddle_free.saddle_free_direction
     )
     leave_saddles: bool = True
+    store_basis: bool = True
 
 
 class StepResult(NamedTuple):
@@ -134,6 +138,12 @@ def basis_rows(settings: Settings, size: int, use_previous_step: bool) -> int:
     return min(settings.krylov_dimension + use_previous_step, size)
 
 
+def stored_vectors(settings: Settings, size: int, use_previous_step: bool) -> int:
+    """Returns how many vectors of length `size` a step keeps of its subspace."""
+    rows = basis_rows(settings, size, use_previous_step)
+    return rows if settings.store_basis else min(_positions(settings), rows)
+
+
 def saddle_free_step(
     problem: Problem,
     settings: Settings,
@@ -162,7 +172,7 @@ def saddle_free_step(
     finite_loss = tf.math.is_finite(loss)
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
-    ritz, reduce, expand = _subspace(problem, settings, gradient, previous_step, seed)
+    ritz, reduce, expand = _subspace(problem, settings, gradient, previous_step, damping, seed)
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
         loss=lambda position: problem.loss(point + expand(position)),
@@ -208,6 +218,7 @@ def _subspace(
     settings: Settings,
     gradient: tf.Tensor,
     previous_step: tf.Tensor | None,
+    damping: tf.Tensor,
     seed: tf.Tensor,
 ) -> tuple[saddle_free.RitzPairs, Callable[..., tf.Tensor], Callable[..., tf.Tensor]]:
     """Returns the Ritz pairs, and the maps from (n,) to coordinates along them and back."""
@@ -223,10 +234,24 @@ def _subspace(
             lambda vector: problem.agree(tf.linalg.matvec(ritz.vectors, vector, True)),
             lambda position: tf.linalg.matvec(ritz.vectors, position),
         )
+    rows = basis_rows(settings, size, previous_step is not None)
+    if not settings.store_basis:
+        passes = two_pass.build(
+            problem.matvec,
+            gradient,
+            rows,
+            lambda projected: _agreed(problem, saddle_free.ritz_pairs(projected)),
+            functools.partial(_all_positions, settings, damping),
+            _positions(settings),
+            append=previous_step,
+            seed=seed,
+        )
+        # There is one step in the subspace: the gradient is the only vector that is ever reduced.
+        return passes.ritz, lambda _: problem.agree(passes.gradient), passes.expand
     subspace = lanczos_lib.build(
         problem.matvec,
         gradient,
-        basis_rows(settings, size, previous_step is not None),
+        rows,
         "partial" if settings.reorthogonalize else "none",
         append=previous_step,
         seed=seed,
@@ -241,6 +266,24 @@ def _subspace(
         return row_blocks.combine(subspace.blocks, tf.linalg.matvec(ritz.vectors, position))
 
     return ritz, reduce, expand
+
+
+def _positions(settings: Settings) -> int:
+    return settings.damping.most_trials + settings.leave_saddles
+
+
+def _all_positions(
+    settings: Settings, damping: tf.Tensor, ritz: saddle_free.RitzPairs, gradient: tf.Tensor
+) -> tf.Tensor:
+    """Returns the positions that a step may try, but for their lengths, shape (m, k)."""
+    dampings = settings.damping.candidates(ritz.values, gradient, damping)
+    rows = [
+        settings.direction(ritz.values, gradient, dampings[index])
+        for index in range(settings.damping.most_trials)
+    ]
+    if settings.leave_saddles:
+        rows.append(tf.one_hot(0, int(ritz.values.shape[0]), dtype=gradient.dtype))
+    return tf.stack(rows)
 
 
 def _agreed(problem: Problem, ritz: saddle_free.RitzPairs) -> saddle_free.RitzPairs:
