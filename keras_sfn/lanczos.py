@@ -156,7 +156,11 @@ def build(
         state = state._replace(blocks=row_blocks.set_row(state.blocks, state.index, state.row))
         return _advance(state, matvec(state.row), reorthogonalisation, appended, seed)
 
-    state = _State(*tf.while_loop(lambda index, *_: index < rank, body, _first(start, rank, seed)))
+    # Iterations that overlap would hold the vectors of several.
+    first = _first(start, rank, seed)
+    state = _State(
+        *tf.while_loop(lambda index, *_: index < rank, body, first, parallel_iterations=1)
+    )
     # Row j of the recorded coefficients is A q_j seen from rows 0 to j: the lower triangle. The
     # entries above it were zero when they were taken, for lack of the later rows.
     lower = tf.linalg.band_part(state.projected, -1, 0)

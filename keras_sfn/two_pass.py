@@ -139,7 +139,10 @@ def build(
         )
         # Of the last row the second pass needs no product.
         limit = tf.where(is_second, rank - 1, rank)
-        return _Process(*tf.while_loop(lambda index, *_: index < limit, body, start))
+        # Iterations that overlap would hold the vectors of several.
+        return _Process(
+            *tf.while_loop(lambda index, *_: index < limit, body, start, parallel_iterations=1)
+        )
 
     def between(process: _Process) -> _Between:
         ritz = eigenpairs(_tridiagonal(process.alphas, process.links))
@@ -161,7 +164,9 @@ def build(
     nothing = _Between(pairs, zeros, tf.zeros((count, rank), dtype))
     sums = tuple(tf.zeros((size,), dtype) for _ in range(count))
     state = (tf.constant(0), nothing, sums)
-    _, known, sums = tf.while_loop(lambda number, *_: number < 2, round_, state)
+    _, known, sums = tf.while_loop(
+        lambda number, *_: number < 2, round_, state, parallel_iterations=1
+    )
     return Subspace(*known, sums)
 
 

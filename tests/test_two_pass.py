@@ -1,0 +1,256 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_step import GRID, quadratic, quartic, take_step
+
+import keras_sfn
+from keras_sfn import damping as damping_lib
+from keras_sfn import memory, saddle_free, two_pass, vectors
+
+POLICIES = [
+    damping_lib.FixedDamping(0.1),
+    damping_lib.SearchDamping(GRID),
+    damping_lib.AdaptiveDamping(),
+]
+
+
+def build(matrix, start, rank, positions=None, *, append=None, jit=False):
+    """Returns a `Subspace`; by default its plane is all of it."""
+    matrix, count = tf.constant(matrix), rank if positions is None else len(positions)
+
+    @tf.function(autograph=False, jit_compile=jit)
+    def run(start):
+        return two_pass.build(
+            lambda vector: tf.linalg.matvec(matrix, vector),
+            start,
+            rank,
+            saddle_free.ritz_pairs,
+            lambda ritz, _: tf.eye(rank, dtype=start.dtype) if positions is None else positions,
+            count,
+            append=None if append is None else tf.constant(append),
+            seed=tf.constant([0, 0]),
+        )
+
+    return run(tf.constant(start))
+
+
+def ritz_vectors(subspace):
+    """Returns them as the rows of a matrix, shape (k, n)."""
+    return np.stack([subspace.expand(axis).numpy() for axis in np.eye(len(subspace.ritz.values))])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("appends", [False, True])
+def test_ritz_pairs_are_those_of_the_stored_basis(symmetric, jit, appends):
+    matrix = symmetric(np.linspace(-4, 8, 12))
+    start, append = np.random.default_rng(0).normal(size=(2, 12))
+    append = append if appends else None
+    subspace = build(matrix, start, 5, append=append, jit=jit)
+    stored = keras_sfn.lanczos(
+        lambda vector: tf.linalg.matvec(matrix, vector),
+        tf.constant(start),
+        5,
+        append=None if append is None else tf.constant(append),
+    )
+    values, coordinates = np.linalg.eigh(stored.projected)
+    np.testing.assert_allclose(subspace.ritz.values, values, atol=1e-9)
+    ours, theirs = ritz_vectors(subspace), coordinates.T @ stored.basis.numpy()
+    np.testing.assert_allclose(np.abs(np.sum(ours * theirs, axis=1)), 1, rtol=1e-9)
+    np.testing.assert_allclose(ours @ ours.T, np.eye(5), atol=1e-9)
+    np.testing.assert_allclose(subspace.gradient.numpy() @ ours, start, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["zero", "in the span"])
+def test_a_vector_that_adds_nothing_makes_room_for_a_krylov_vector(symmetric, kind):
+    matrix = symmetric(np.linspace(-4, 8, 12))
+    start = np.random.default_rng(0).normal(size=12)
+    append = {"zero": np.zeros(12), "in the span": matrix @ start - 3 * start}[kind]
+    with_it, without = (build(matrix, start, 5, append=a) for a in (append, None))
+    np.testing.assert_allclose(with_it.ritz.values, without.ritz.values, atol=1e-9)
+
+
+@pytest.mark.parametrize("appends", [False, True])
+def test_where_the_krylov_space_ends_the_rows_are_zero(symmetric, appends):
+    values, rotation = np.linalg.eigh(symmetric([-3.0, 1.0, 2.0, 4.0, 5.0]))
+    matrix = rotation @ np.diag(values) @ rotation.T
+    start = rotation[:, 0] + rotation[:, 2]
+    append = rotation[:, 4] - rotation[:, 0] if appends else None
+    subspace = build(matrix, start, 4, append=append)
+    expected = [-3, 0, 2, 5] if appends else [-3, 0, 0, 2]
+    np.testing.assert_allclose(subspace.ritz.values, expected, atol=1e-9)
+    vectors_ = ritz_vectors(subspace)
+    np.testing.assert_allclose(subspace.gradient.numpy() @ vectors_, start, atol=1e-9)
+    kept = [0, 2, 3] if appends else [0, 3]
+    lengths = np.linalg.norm(vectors_, axis=1)
+    np.testing.assert_allclose(lengths, [float(row in kept) for row in range(4)], atol=1e-9)
+
+
+def test_only_the_space_of_the_positions_is_held(symmetric):
+    matrix = symmetric(np.linspace(-4, 8, 12))
+    start = np.random.default_rng(0).normal(size=12)
+    positions = np.random.default_rng(1).normal(size=(2, 6))
+    positions = np.stack([positions[0], positions[1], np.full(6, np.inf)])
+    subspace, whole = build(matrix, start, 6, positions), build(matrix, start, 6)
+    assert len(subspace.sums) == 3
+    for position in (positions[0], -7 * positions[1], positions[0] + positions[1]):
+        expected = position @ ritz_vectors(whole)
+        signs = np.sign(whole.gradient.numpy() * subspace.gradient.numpy())
+        np.testing.assert_array_equal(signs, 1)
+        np.testing.assert_allclose(subspace.expand(position), expected, atol=1e-9)
+
+
+def test_without_a_gradient_it_starts_from_a_random_vector(symmetric):
+    matrix = symmetric([-3.0, 1.0, 2.0])
+    subspace = build(matrix, np.zeros(3), 3)
+    np.testing.assert_allclose(subspace.ritz.values, [-3, 1, 2], atol=1e-9)
+    np.testing.assert_array_equal(subspace.gradient, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("with_previous", [False, True])
+def test_the_step_is_that_of_the_stored_basis(policy, jit, with_previous):
+    start, previous = np.random.default_rng(0).normal(size=(2, 40))
+    options = {"krylov_dimension": 6, "jit": jit, "previous": previous if with_previous else None}
+    stored, twice = (
+        take_step(quartic, start, policy, store_basis=store, **options) for store in (True, False)
+    )
+    assert bool(twice.accepted)
+    for name, value in stored._asdict().items():
+        np.testing.assert_allclose(getattr(twice, name), value, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+def test_max_step_norm_bounds_the_step():
+    start = np.random.default_rng(0).normal(size=40)
+    step = take_step(quartic, start, POLICIES[1], store_basis=False, max_step_norm=0.01).step
+    np.testing.assert_allclose(np.linalg.norm(step), 0.01)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_leaves_an_exact_saddle(policy):
+    loss_fn = lambda p: 5 * p[0] ** 2 - p[1] ** 2 + 0.1 * p[1] ** 4
+    step = take_step(loss_fn, [0.0, 0.0], policy, store_basis=False).step
+    np.testing.assert_allclose(np.abs(step), [0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("jit", [False, True])
+def test_nan_gives_a_rejected_step(policy, jit):
+    loss_fn = lambda p: tf.reduce_sum(p**2) * tf.constant(np.nan, "float64")
+    result = take_step(loss_fn, [1.0, 2.0], policy, jit=jit, store_basis=False)
+    assert not bool(result.accepted)
+    np.testing.assert_array_equal(result.step, [0, 0])
+
+
+def test_damped_newton_solves_a_quadratic(symmetric):
+    matrix = symmetric([-3.0, -1.0, 0.5, 2.0, 6.0])
+    options = {"direction": saddle_free.newton_direction, "leave_saddles": False}
+    point = np.array([1.0, -2.0, 0.5, 3.0, 1.0])
+    result = take_step(
+        quadratic(matrix), point, damping_lib.FixedDamping(0.0), store_basis=False, **options
+    )
+    np.testing.assert_allclose(point + result.step, 0, atol=1e-9)
+
+
+def weights_after_steps(make, digits, store_basis, optimizer=keras_sfn.SaddleFreeNewton, **options):
+    x, y = digits
+    model = make()
+    model.compile(
+        optimizer(krylov_dimension=8, store_basis=store_basis, **options),
+        "sparse_categorical_crossentropy",
+    )
+    model.fit(x[:500], y[:500], batch_size=250, epochs=2, shuffle=False, verbose=0)
+    assert int(model.optimizer.rejected_steps) == 0
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+CASES = {
+    "search": {},
+    "adaptive, graph": {"damping": "adaptive", "jit_compile": False},
+    "fixed, damped": {"damping": 0.3, "optimizer": keras_sfn.DampedNewton},
+    "no previous step": {"use_previous_step": False},
+    "slices, part of the rows": {"micro_batch_size": 100, "curvature_batch_size": 150},
+    "reverse": {"hvp_mode": "reverse_over_reverse", "damping": "adaptive"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_training_on_digits_is_the_same(case, make_classifier, digits):
+    start = np.concatenate([w.ravel() for w in make_classifier().get_weights()])
+    stored, twice = (
+        weights_after_steps(make_classifier, digits, store, **CASES[case]) for store in (True, False)
+    )
+    moved = np.linalg.norm(stored - start)
+    assert moved > 0.1
+    assert np.linalg.norm(twice - stored) < 1e-3 * moved
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+def test_training_on_digits_is_the_same_in_double_precision(make_classifier, digits):
+    stored, twice = (
+        weights_after_steps(make_classifier, digits, store, jit_compile=True)
+        for store in (True, False)
+    )
+    np.testing.assert_allclose(twice, stored, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [keras_sfn.SaddleFreeNewton, keras_sfn.DampedNewton])
+def test_the_option_is_in_the_config(make):
+    config = make(store_basis=False).get_config()
+    assert config["store_basis"] is False
+    assert make.from_config(config).get_config() == config
+
+
+def test_the_whole_hessian_is_its_basis():
+    with pytest.raises(ValueError, match="`store_basis` cannot be False with the whole Hessian"):
+        keras_sfn.DampedNewton(krylov_dimension=None, store_basis=False)
+
+
+def test_what_cannot_fit_is_refused_whatever_the_krylov_dimension(monkeypatch):
+    space = vectors.ParameterSpace([keras.Variable(np.zeros(100), dtype="float32")])
+    monkeypatch.setattr(memory, "device_memory", lambda: (19 * 400, "machine"))
+    memory.refuse_basis_too_large(space, 9, stored=False)
+    with pytest.raises(MemoryError, match="Use a fixed damping or a shorter `damping_grid`"):
+        memory.refuse_basis_too_large(space, 10, stored=False)
+    v = keras.Variable(np.zeros(100), dtype="float32")
+    optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=50, store_basis=False)
+    optimizer.minimize(lambda: tf.reduce_sum((v.value - 1) ** 2), [v])
+    np.testing.assert_allclose(v.numpy(), 1, atol=1e-3)
+
+
+_PEAK = """
+import sys
+import keras, numpy as np, tensorflow as tf, keras_sfn
+k, store, jit = (int(text) for text in sys.argv[1:])
+model = keras.Sequential([keras.Input((500,)), keras.layers.Dense(1000, activation="tanh")])
+model.compile(
+    keras_sfn.SaddleFreeNewton(
+        krylov_dimension=k, store_basis=bool(store), jit_compile=bool(jit), damping=0.1
+    ),
+    "mse",
+)
+x = np.random.default_rng(0).normal(size=(4, 500)).astype("float32")
+model.train_on_batch(x, x[:, :1])
+tf.config.experimental.reset_memory_stats("CPU:0")
+model.train_on_batch(x, x[:, :1])
+peak = tf.config.experimental.get_memory_info("CPU:0")["peak"]
+print(peak / (4 * model.count_params()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jit", [0, 1])
+def test_memory_does_not_grow_with_the_krylov_dimension(jit):
+    def peak(k, store):
+        command = [sys.executable, "-c", _PEAK, str(k), str(store), str(jit)]
+        return float(subprocess.check_output(command, text=True))
+
+    few, many, stored = peak(4, 0), peak(24, 0), peak(24, 1)
+    assert abs(many - few) < 1
+    assert stored > many + 15
