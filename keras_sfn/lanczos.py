@@ -74,7 +74,6 @@ class _State(NamedTuple):
     link: tf.Tensor  # (), A's entry between the two; zero where the row is no Krylov vector
     blocks: row_blocks.Blocks  # rows from `index` on are zero
     projected: tf.Tensor  # (k, k), row j holds the coefficients of A q_j
-    residual: tf.Tensor  # (n,)
     operator_norm: tf.Tensor  # (), the largest |A q| so far, a lower bound of |A|
     breakdown: tf.Tensor  # (k,)
     overlaps: orthogonality.Overlaps  # of the row in turn and the one before
@@ -167,7 +166,8 @@ def build(
     return Krylov(
         blocks=state.blocks,
         projected=lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower)),
-        residual=state.residual,
+        # What would be the next row, with its length; carried along it would take a vector more.
+        residual=state.link * state.row,
         breakdown=state.breakdown,
     )
 
@@ -198,7 +198,6 @@ def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
         link=tf.zeros((), dtype),
         blocks=row_blocks.zeros(rank, size, dtype),
         projected=tf.zeros((rank, rank), dtype),
-        residual=tf.zeros((size,), dtype),
         operator_norm=tf.zeros((), dtype),
         breakdown=tf.zeros((rank,), tf.bool),
         overlaps=orthogonality.first(rank, dtype),
@@ -259,7 +258,6 @@ def _advance(
         link=link,
         blocks=state.blocks,
         projected=_set_row(state.projected, index, coefficients + found),
-        residual=residual,
         operator_norm=operator_norm,
         breakdown=tf.where(tf.range(rank) == index, broke, state.breakdown),
         overlaps=orthogonality.advance(
