@@ -22,9 +22,10 @@ are zero. A random vector in their place would have to be orthogonal to rows tha
 Both passes are one loop around the same code. Two loops would be compiled to different rounding,
 and the rows of the second would part from those that T belongs to just where copies arise.
 
-Reference: Druskin and Knizhnerman, USSR Computational Mathematics and Mathematical Physics 29
-(1989), on functions of matrices by the simple Lanczos process in computer arithmetic; Borici, for
-the two passes, Journal of Computational Physics 162 (2000).
+Reference: Druskin and Knizhnerman, Krylov subspace approximation of eigenpairs and matrix functions
+in exact and computer arithmetic, Numerical Linear Algebra with Applications 2 (1995); for two
+passes Borici, A Lanczos approach to the inverse square root of a large and sparse matrix, Journal
+of Computational Physics 162 (2000).
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def build(
     _, known, sums = tf.while_loop(
         lambda number, *_: number < 2, round_, state, parallel_iterations=1
     )
-    return Subspace(*known, sums)
+    return Subspace(known.ritz, known.gradient, known.plane, sums)
 
 
 def _first_row(gradient: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
