@@ -316,17 +316,18 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
         objective = frozen.objective
         space = objective.space
-        point = space.flatten(space.values())
+        values = space.values()
+        point = space.flatten(values)
         evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
         previous = None
         if self._with_previous_step:
             previous = space.flatten(
                 [self._previous_step[self._get_variable_index(v)] for v in space.variables]
             )
-        matvec = hessian.hessian_vector_product(frozen.curvature, point, frozen.hvp_mode)
+        matvec = hessian.hessian_vector_product(frozen.curvature, values, frozen.hvp_mode)
         problem = step_lib.Problem(
-            loss=objective.loss,
-            gradient=objective.gradient,
+            loss=lambda displacement: objective.loss(space.displaced(values, displacement)),
+            gradient=lambda displacement: objective.gradient(space.displaced(values, displacement)),
             matvec=matvec,
             hessian=hessian.dense(matvec, space.size, space.dtype, jit_products),
             agree=collectives.agree,
@@ -334,7 +335,6 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         result = step_lib.saddle_free_step(
             problem,
             self._settings,
-            point,
             evaluation.loss,
             gradient,
             previous_step=previous,

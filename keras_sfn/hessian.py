@@ -203,7 +203,7 @@ def resolve_mode(mode: str, ops: frozenset[str], synchronized: bool = False) -> 
 
 
 def hessian_vector_product(
-    objective: objective_lib.Loss, point: tf.Tensor, mode: str = "auto"
+    objective: objective_lib.Loss, point: tf.Tensor | Sequence[tf.Tensor], mode: str = "auto"
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns v -> H v with H the Hessian of `objective` at `point`.
 
@@ -214,7 +214,7 @@ def hessian_vector_product(
 
     Args:
         objective: The function, frozen for the step.
-        point: Shape (n,).
+        point: Shape (n,); or one tensor a variable, which spares a loop around products the vector.
         mode: One of `HVP_MODES`.
 
     Returns:
@@ -223,9 +223,16 @@ def hessian_vector_product(
     Raises:
         NotImplementedError: When the callable is traced, if an op has no second derivative.
     """
-    return lambda vector: objective.over_parts(
-        lambda part: _product(part, point, vector, mode), (objective.space.size,)
-    )
+    parameters = objective.space.unflatten(point) if tf.is_tensor(point) else list(point)
+
+    def product(vector: tf.Tensor) -> tf.Tensor:
+        # Tensors of the graph at hand, which a tape or an accumulator can watch.
+        here = [tf.identity(parameter) for parameter in parameters]
+        return objective.over_parts(
+            lambda part: _product(part, here, vector, mode), (objective.space.size,)
+        )
+
+    return product
 
 
 def dense(
@@ -254,29 +261,29 @@ def dense(
 
 
 def _product(
-    objective: objective_lib.Objective, point: tf.Tensor, vector: tf.Tensor, mode: str
+    objective: objective_lib.Objective, parameters: list[tf.Tensor], vector: tf.Tensor, mode: str
 ) -> tf.Tensor:
     if mode == "forward_over_reverse":
-        return _forward_over_reverse(objective, point, vector)
+        return _forward_over_reverse(objective, parameters, vector)
     if mode == "reverse_over_reverse":
-        return _reverse_or_refuse(objective, point, vector)
+        return _reverse_or_refuse(objective, parameters, vector)
     # A function of its own, so that a forward trace that fails leaves no ops behind in the graph
     # that is being built.
     forward = _forward_over_reverse
     if not tf.executing_eagerly():
         forward = tf.function(_forward_over_reverse, autograph=False)
     try:
-        return forward(objective, point, vector)
+        return forward(objective, parameters, vector)
     except _NO_FORWARD_RULE as error:
         _log_reverse(f"an op has no forward rule ({type(error).__name__})")
-        return _reverse_or_refuse(objective, point, vector)
+        return _reverse_or_refuse(objective, parameters, vector)
 
 
 def _reverse_or_refuse(
-    objective: objective_lib.Objective, point: tf.Tensor, vector: tf.Tensor
+    objective: objective_lib.Objective, parameters: list[tf.Tensor], vector: tf.Tensor
 ) -> tf.Tensor:
     try:
-        return _reverse_over_reverse(objective, point, vector)
+        return _reverse_over_reverse(objective, parameters, vector)
     except LookupError as error:
         differentiability.refuse_missing(objective, error)
 
@@ -287,10 +294,10 @@ def _log_reverse(reason: str) -> None:
 
 
 def _forward_over_reverse(
-    objective: objective_lib.Objective, point: tf.Tensor, vector: tf.Tensor
+    objective: objective_lib.Objective, parameters: list[tf.Tensor], vector: tf.Tensor
 ) -> tf.Tensor:
     space = objective.space
-    parameters, tangents = space.unflatten(point), space.unflatten(vector)
+    tangents = space.unflatten(vector)
     with tf.autodiff.ForwardAccumulator(parameters, tangents) as accumulator:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
@@ -302,10 +309,10 @@ def _forward_over_reverse(
 
 
 def _reverse_over_reverse(
-    objective: objective_lib.Objective, point: tf.Tensor, vector: tf.Tensor
+    objective: objective_lib.Objective, parameters: list[tf.Tensor], vector: tf.Tensor
 ) -> tf.Tensor:
     space = objective.space
-    parameters, tangents = space.unflatten(point), space.unflatten(vector)
+    tangents = space.unflatten(vector)
     with tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch(parameters)
         with tf.GradientTape(watch_accessed_variables=False) as inner:

@@ -56,8 +56,9 @@ class Problem(NamedTuple):
     """The function to lower, frozen for one step, on flat vectors of shape (n,).
 
     Attributes:
-        loss: Point -> scalar loss.
-        gradient: Point -> gradient of the loss, shape (n,).
+        loss: Displacement from the current point -> scalar loss. (No point: as a vector it would be
+            held beside the variables during the whole step.)
+        gradient: Displacement from it -> gradient of the loss, shape (n,).
         matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
         hessian: () -> that Hessian, shape (n, n); needed where `Settings.krylov_dimension` is None.
         agree: What several processes that compute one step pass their results through, so that
@@ -147,7 +148,6 @@ def stored_vectors(settings: Settings, size: int, use_previous_step: bool) -> in
 def saddle_free_step(
     problem: Problem,
     settings: Settings,
-    point: tf.Tensor,
     loss: tf.Tensor,
     gradient: tf.Tensor,
     *,
@@ -156,14 +156,13 @@ def saddle_free_step(
     learning_rate: tf.Tensor,
     seed: tf.Tensor,
 ) -> StepResult:
-    """Computes one step from `point`.
+    """Computes one step from the current point.
 
     Args:
         problem: Loss, gradient and product.
         settings: Static hyper-parameters.
-        point: Shape (n,).
-        loss: Scalar loss at `point`.
-        gradient: Shape (n,), at `point`.
+        loss: Scalar loss at the point.
+        gradient: Shape (n,), at the point.
         previous_step: Shape (n,), joins the subspace, or None.
         damping: Scalar state of the damping policy.
         learning_rate: Scalar factor on every direction.
@@ -175,7 +174,7 @@ def saddle_free_step(
     ritz, reduce, expand = _subspace(problem, settings, gradient, previous_step, damping, seed)
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
-        loss=lambda position: problem.loss(point + expand(position)),
+        loss=lambda position: problem.loss(expand(position)),
         clip=_clip(expand, settings.max_step_norm),
         learning_rate=learning_rate,
         direction=settings.direction,
@@ -184,7 +183,7 @@ def saddle_free_step(
     choice = _inner_steps(
         restricted,
         settings,
-        lambda position: reduce(problem.gradient(point + expand(position))),
+        lambda position: reduce(problem.gradient(expand(position))),
         loss,
         reduced,
         damping,

@@ -58,6 +58,16 @@ class ParameterSpace:
         ]
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
 
+    def displaced(self, values: Sequence[tf.Tensor], displacement: tf.Tensor) -> tf.Tensor:
+        """Returns one tensor a variable plus a displacement of shape (n,), as a vector.
+
+        Added variable by variable: a program does not hold the values as a vector for it.
+        """
+        pairs = zip(values, tf.split(displacement, self._sizes), strict=True)
+        return self.flatten(
+            [tf.reshape(tf.cast(value, self.dtype), part.shape) + part for value, part in pairs]
+        )
+
     def unflatten(self, vector: tf.Tensor) -> list[tf.Tensor]:
         """Splits a vector of shape (n,) into tensors of the variables' shapes and dtypes."""
         parts = [vector] if len(self._sizes) == 1 else tf.split(vector, self._sizes)

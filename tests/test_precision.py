@@ -34,11 +34,11 @@ def test_policies_train_in_a_wide_enough_subspace(policy, variables, subspace, m
     dtypes = set()
     original = step_lib.saddle_free_step
 
-    def spy(problem, settings, point, loss, gradient, **options):
-        result = original(problem, settings, point, loss, gradient, **options)
+    def spy(problem, settings, loss, gradient, **options):
+        result = original(problem, settings, loss, gradient, **options)
         dtypes.update(
             tensor.dtype.name
-            for tensor in (point, gradient, result.step, result.ritz_values, result.damping)
+            for tensor in (gradient, result.step, result.ritz_values, result.damping)
         )
         dtypes.add(problem.matvec(gradient).dtype.name)
         return result

@@ -38,13 +38,12 @@ def make_step(loss_fn, damping, *, previous=None, learning_rate=1.0, jit=False, 
 
         return step_lib.saddle_free_step(
             step_lib.Problem(
-                loss_fn,
-                gradient_fn,
+                lambda displacement: loss_fn(point + displacement),
+                lambda displacement: gradient_fn(point + displacement),
                 matvec,
                 hessian_lib.dense(matvec, point.shape[0], point.dtype.name, jit=False),
             ),
             settings(damping, **kwargs),
-            point,
             loss_fn(point),
             gradient_fn(point),
             previous_step=None if previous is None else tf.constant(previous, "float64"),
@@ -211,10 +210,11 @@ def test_nan_in_products_alone_gives_a_rejected_step():
     point = tf.constant([1.0, 2.0])
     result = step_lib.saddle_free_step(
         step_lib.Problem(
-            lambda x: tf.reduce_sum(x**2), lambda x: 2 * x, lambda v: v * tf.constant(np.nan)
+            lambda displacement: tf.reduce_sum((point + displacement) ** 2),
+            lambda displacement: 2 * (point + displacement),
+            lambda v: v * tf.constant(np.nan),
         ),
         settings(damping_lib.FixedDamping(0.1)),
-        point,
         tf.constant(5.0),
         2 * point,
         previous_step=None,

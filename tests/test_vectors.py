@@ -27,6 +27,14 @@ def test_unflatten_inverts_flatten(dtype):
         np.testing.assert_array_equal(tf.cast(part, "float32"), tf.cast(variable.value, "float32"))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_displaced_adds_without_rounding_to_the_storage_dtype(dtype):
+    space = make_space(dtype)
+    displacement = tf.constant(np.linspace(0, 1e-3, 7), space.dtype)
+    found = space.displaced(space.values(), displacement)
+    np.testing.assert_array_equal(found, space.flatten(space.values()) + displacement)
+
+
 @pytest.mark.parametrize(
     ("dtypes", "expected"),
     [
