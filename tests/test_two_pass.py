@@ -256,12 +256,13 @@ print(peak / (4 * model.count_params()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jit", [0, 1])
-def test_memory_does_not_grow_with_the_krylov_dimension(jit):
+# Without XLA two or three ops may run side by side or not, whatever the Krylov dimension.
+@pytest.mark.parametrize(("jit", "tolerance"), [(0, 4), (1, 1)])
+def test_memory_does_not_grow_with_the_krylov_dimension(jit, tolerance):
     def peak(k, store):
         command = [sys.executable, "-c", _PEAK, str(k), str(store), str(jit)]
         return float(subprocess.check_output(command, text=True))
 
     few, many, stored = peak(4, 0), peak(24, 0), peak(24, 1)
-    assert abs(many - few) < 1
+    assert abs(many - few) < tolerance
     assert stored > many + 15
