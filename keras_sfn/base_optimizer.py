@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_sfn import (
     collectives,
     configuration,
+    curvature_factors,
     devices,
     failures,
     hessian,
@@ -83,6 +84,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             setattr(self, name, value)
         self._settings = settings
         self._with_previous_step = bool(completed["use_previous_step"])
+        self._with_preconditioner = completed["preconditioner"] is not None
         self._option_names = tuple(options)
 
     def get_config(self) -> dict[str, Any]:
@@ -125,6 +127,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             aggregation="only_first_replica",
             name="dropout_seed",
         )
+        self._factors = None
+        if self._with_preconditioner:
+            self._factors = curvature_factors.CurvatureFactors(
+                variables, space.dtype, self.add_variable
+            )
         rows = step_lib.basis_rows(self._settings, space.size, self._with_previous_step)
         self._report = last_step_lib.Report(rows, space.dtype)
         self._warned = False
@@ -257,12 +264,16 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._refuse_unknown(space.variables)
         frozen = losses.prepare(loss_fn, curvature_loss_fn, space, self.hvp_mode)
         self._seed_dropout(frozen)
+        renewed = tf.constant(False)
+        if self._factors is not None:
+            jit = devices.jit_compile(self.jit_compile, frozen.ops, can_compile)
+            renewed = self._factors.renew(frozen.objective, self._iterations.value, self.seed, jit)
         updated: list[keras.Variable] = []
 
         def compute(
             jit_products: bool,
         ) -> tuple[objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor]:
-            evaluation, result, report = self._compute_step(frozen, jit_products)
+            evaluation, result, report = self._compute_step(frozen, jit_products, renewed)
             updated[:] = [variable for variable, _ in evaluation.updates]
             values = [value for _, value in evaluation.updates]
             return evaluation._replace(updates=[]), values, result, report
@@ -312,7 +323,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             objective.reseed(tf.stack([seed, count]))
 
     def _compute_step(
-        self, frozen: losses.Frozen, jit_products: bool
+        self, frozen: losses.Frozen, jit_products: bool, renewed: tf.Tensor
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
         objective = frozen.objective
         space = objective.space
@@ -331,6 +342,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             matvec=matvec,
             hessian=hessian.dense(matvec, space.size, space.dtype, jit_products),
             agree=collectives.agree,
+            preconditioning=None
+            if self._factors is None
+            else self._factors.preconditioning(renewed),
         )
         result = step_lib.saddle_free_step(
             problem,
@@ -348,6 +362,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     def _apply_step(self, space: vectors.ParameterSpace, result: step_lib.StepResult) -> None:
         steps = space.unflatten(result.step)
         self._damping_state.assign(result.next_damping)
+        if self._factors is not None:
+            self._factors.keep_shift(result.shift, result.too_long)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
         if self._with_previous_step:

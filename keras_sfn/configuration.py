@@ -19,6 +19,7 @@ _ABSENT = {
     "jit_compile": "auto",
     "krylov_dimension": None,
     "micro_batch_size": None,
+    "preconditioner": None,
     "reorthogonalize": True,
     "seed": 0,
     "store_basis": True,
@@ -44,9 +45,22 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
                 'jit_compile="auto", or an integer `krylov_dimension`.'
             )
         complete["use_previous_step"] = False
+    if complete["preconditioner"] is not None:
+        _check_preconditioned(complete)
     if not complete["store_basis"]:
         _check_without_basis(complete)
     return complete
+
+
+def _check_preconditioned(options: dict[str, Any]) -> None:
+    for name, without in (("krylov_dimension", None), ("store_basis", False)):
+        if options[name] is without:
+            raise ValueError(
+                f"`preconditioner` cannot be used with {name}={without}, which has no stored "
+                "subspace of chosen directions. Received: "
+                f"preconditioner={options['preconditioner']!r}, {name}={without}. Use an integer "
+                "`krylov_dimension` and store_basis=True, or preconditioner=None."
+            )
 
 
 def _check_without_basis(options: dict[str, Any]) -> None:
@@ -114,6 +128,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "max_consecutive_rejections": _optional_count,
     "max_step_norm": lambda name, value: validation.positive(name, value, optional=True),
     "micro_batch_size": _optional_count,
+    "preconditioner": lambda name, value: validation.one_of(name, value, (None, "kronecker")),
     "reorthogonalize": validation.boolean,
     "seed": lambda name, value: validation.integer_at_least(name, value, 0),
     "store_basis": validation.boolean,

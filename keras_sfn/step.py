@@ -34,7 +34,7 @@ import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
 from keras_sfn import lanczos as lanczos_lib
-from keras_sfn import row_blocks, saddle_free, two_pass
+from keras_sfn import preconditioned, row_blocks, saddle_free, two_pass
 
 # Lengths tried along a direction of negative curvature where the gradient says nothing. The
 # quadratic model has no bound there, so the loss itself decides, in both directions.
@@ -63,6 +63,7 @@ class Problem(NamedTuple):
         hessian: () -> that Hessian, shape (n, n); needed where `Settings.krylov_dimension` is None.
         agree: What several processes that compute one step pass their results through, so that
             they go on from the same numbers: each decides for itself which evaluation is next.
+        preconditioning: Of the directions in the subspace, or None for a Krylov subspace.
     """
 
     loss: Callable[[tf.Tensor], tf.Tensor]
@@ -70,6 +71,7 @@ class Problem(NamedTuple):
     matvec: Callable[[tf.Tensor], tf.Tensor]
     hessian: Callable[[], tf.Tensor] | None = None
     agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value
+    preconditioning: preconditioned.Preconditioning | None = None
 
 
 class Settings(NamedTuple):
@@ -111,6 +113,9 @@ class StepResult(NamedTuple):
         damping: Scalar, of the last accepted inner step, or the last one tried.
         next_damping: Scalar, state for the next step.
         ritz_values: Shape (k,), ascending; NaN where loss, gradient or a product was not finite.
+        shift: Scalar, the preconditioner's; zero without one.
+        too_long: Scalar boolean, whether a first trial with the damping of the step before did not
+            lower the loss.
     """
 
     step: tf.Tensor
@@ -120,6 +125,8 @@ class StepResult(NamedTuple):
     damping: tf.Tensor
     next_damping: tf.Tensor
     ritz_values: tf.Tensor
+    shift: tf.Tensor
+    too_long: tf.Tensor
 
     @property
     def accepted(self) -> tf.Tensor:
@@ -171,7 +178,9 @@ def saddle_free_step(
     finite_loss = tf.math.is_finite(loss)
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
-    ritz, reduce, expand = _subspace(problem, settings, gradient, previous_step, damping, seed)
+    ritz, reduce, expand, shift = _subspace(
+        problem, settings, gradient, previous_step, damping, seed
+    )
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
         loss=lambda position: problem.loss(expand(position)),
@@ -209,7 +218,16 @@ def saddle_free_step(
         # A batch that is not finite says nothing about the damping.
         next_damping=tf.where(usable, choice.next_damping, damping),
         ritz_values=tf.where(usable, ritz.values, tf.constant(np.nan, loss.dtype)),
+        shift=shift,
+        too_long=usable & _raised(choice, damping, ritz.values),
     )
+
+
+def _raised(choice: damping_lib.Choice, damping: tf.Tensor, ritz_values: tf.Tensor) -> tf.Tensor:
+    # A damping that rounding hides beside the curvature is raised without a trial.
+    epsilon = float(np.finfo(damping.dtype.as_numpy_dtype).eps)
+    visible = tf.maximum(damping, epsilon * tf.reduce_max(tf.abs(ritz_values)))
+    return ~choice.accepted | ((damping > 0) & (choice.damping > 1.5 * visible))
 
 
 def _subspace(
@@ -219,9 +237,10 @@ def _subspace(
     previous_step: tf.Tensor | None,
     damping: tf.Tensor,
     seed: tf.Tensor,
-) -> tuple[saddle_free.RitzPairs, Callable[..., tf.Tensor], Callable[..., tf.Tensor]]:
-    """Returns the Ritz pairs, and the maps from (n,) to coordinates along them and back."""
+) -> tuple[saddle_free.RitzPairs, Callable[..., tf.Tensor], Callable[..., tf.Tensor], tf.Tensor]:
+    """Returns Ritz pairs, the maps from (n,) to coordinates along them and back, and the shift."""
     size = int(gradient.shape[0])
+    shift = tf.zeros_like(damping)
     if settings.krylov_dimension is None:
         # The whole space: the eigenvectors themselves are the basis.
         assert problem.hessian is not None
@@ -232,6 +251,7 @@ def _subspace(
             ritz,
             lambda vector: problem.agree(tf.linalg.matvec(ritz.vectors, vector, True)),
             lambda position: tf.linalg.matvec(ritz.vectors, position),
+            shift,
         )
     rows = basis_rows(settings, size, previous_step is not None)
     if not settings.store_basis:
@@ -246,16 +266,30 @@ def _subspace(
             seed=seed,
         )
         # There is one step in the subspace: the gradient is the only vector that is ever reduced.
-        return passes.ritz, lambda _: problem.agree(passes.gradient), passes.expand
-    subspace = lanczos_lib.build(
-        problem.matvec,
-        gradient,
-        rows,
-        "partial" if settings.reorthogonalize else "none",
-        append=previous_step,
-        seed=seed,
-    )
-    ritz = _agreed(problem, saddle_free.ritz_pairs(subspace.projected))
+        return passes.ritz, lambda _: problem.agree(passes.gradient), passes.expand, shift
+    subspace: lanczos_lib.Krylov | preconditioned.Subspace
+    if problem.preconditioning is not None:
+        subspace = preconditioned.build(
+            problem.matvec,
+            gradient,
+            rows,
+            problem.preconditioning,
+            append=previous_step,
+            damping=damping,
+            seed=seed,
+        )
+        shift, ritz = subspace.shift, subspace.ritz
+    else:
+        subspace = lanczos_lib.build(
+            problem.matvec,
+            gradient,
+            rows,
+            "partial" if settings.reorthogonalize else "none",
+            append=previous_step,
+            seed=seed,
+        )
+        ritz = saddle_free.ritz_pairs(subspace.projected)
+    ritz = _agreed(problem, ritz)
 
     def reduce(vector: tf.Tensor) -> tf.Tensor:
         coordinates = row_blocks.project(subspace.blocks, vector)
@@ -264,7 +298,7 @@ def _subspace(
     def expand(position: tf.Tensor) -> tf.Tensor:
         return row_blocks.combine(subspace.blocks, tf.linalg.matvec(ritz.vectors, position))
 
-    return ritz, reduce, expand
+    return ritz, reduce, expand, shift
 
 
 def _positions(settings: Settings) -> int:

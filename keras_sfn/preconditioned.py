@@ -1,0 +1,182 @@
+"""A subspace of preconditioned directions: (P + shift)^-1 g, (P + shift)^-1 H of it, and so on.
+
+P is a rough approximation of the curvature (`kronecker`), H the Hessian. The Hessian is seen from
+the subspace exactly, by one product a row, so that P only chooses where to look: lengths and signs
+come from H, as in a plain Krylov subspace.
+
+The shift is to P what damping is to the model. From time to time neighbours of the value in use are
+tried, and the one from which the model promises most is kept.
+
+References: Martens and Grosse, 2015, https://arxiv.org/abs/1503.05671, sections 6.4 to 7, for the
+exact model over the preconditioned gradient and the last step, and for the choice of the shift;
+Davidson, Journal of Computational Physics 17 (1975), for expanding a subspace so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_sfn import row_blocks, saddle_free, vectors
+
+# The first shift, as a fraction of P's largest eigenvalue.
+FIRST_SHIFT = 1e-3
+
+# By how much the neighbours that are tried differ.
+_STRIDE = 1.6
+
+# What is left of a direction that lies in the span of the rows before it.
+_IN_SPAN = 1e-4
+
+
+class Preconditioning(NamedTuple):
+    """How directions are preconditioned in one step.
+
+    Attributes:
+        solve: Maps a vector of shape (n,) and a shift to (P + shift)^-1 vector.
+        shift: Positive scalar, state from step to step.
+        search: Scalar boolean, whether neighbours of the shift are tried in this step.
+    """
+
+    solve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    shift: tf.Tensor
+    search: tf.Tensor
+
+
+class Subspace(NamedTuple):
+    """Orthonormal rows, zero ones among them, and the operator seen from them.
+
+    Attributes:
+        blocks: The rows; zero where a direction lay in the span of those before it.
+        ritz: Eigenpairs of the operator projected on them.
+        shift: Scalar, with which they were made.
+    """
+
+    blocks: row_blocks.Blocks
+    ritz: saddle_free.RitzPairs
+    shift: tf.Tensor
+
+
+def build(
+    matvec: Callable[[tf.Tensor], tf.Tensor],
+    gradient: tf.Tensor,
+    rows: int,
+    preconditioning: Preconditioning,
+    *,
+    append: tf.Tensor | None,
+    damping: tf.Tensor,
+    seed: tf.Tensor,
+) -> Subspace:
+    """Builds the subspace, three times where the shift is searched for.
+
+    Args:
+        matvec: The symmetric operator.
+        gradient: Shape (n,). Where it is zero the first direction is random.
+        rows: Number k of rows, with `append`.
+        preconditioning: P and the shift.
+        append: Vector of shape (n,) that is the last row, or None.
+        damping: Scalar that the model's promise is compared with; negative where there is none yet.
+        seed: Shape (2,) integers, of the random direction.
+    """
+    first = preconditioning.shift
+    tried = tf.stack([first, first * _STRIDE, first / _STRIDE])
+    count = tf.where(preconditioning.search, 3, 1)
+    start = tf.cond(
+        tf.reduce_any(tf.not_equal(gradient, 0)),
+        lambda: gradient,
+        lambda: tf.random.stateless_normal(gradient.shape, seed, dtype=gradient.dtype),
+    )
+
+    def body(index: tf.Tensor, promised: tf.Tensor, best: Subspace) -> tuple[object, ...]:
+        shift = tried[index]
+        blocks, projected = _rows(
+            matvec, start, rows, lambda vector: preconditioning.solve(vector, shift), append
+        )
+        ritz = saddle_free.ritz_pairs(projected)
+        promise = _promise(ritz, row_blocks.project(blocks, gradient), damping)
+        better = (promise > promised) | tf.equal(index, 0)
+        kept = _where(better, Subspace(blocks, ritz, shift), best)
+        return index + 1, tf.where(better, promise, promised), kept
+
+    size, dtype = int(gradient.shape[0]), gradient.dtype
+    no_pairs = saddle_free.RitzPairs(
+        tf.zeros((rows,), dtype), tf.zeros((rows, rows), dtype), tf.constant(False)
+    )
+    nothing = Subspace(row_blocks.zeros(rows, size, dtype), no_pairs, tf.zeros((), dtype))
+    state = (tf.constant(0), tf.zeros((), dtype), nothing)
+    return tf.while_loop(lambda index, *_: index < count, body, state, parallel_iterations=1)[2]
+
+
+def _rows(
+    matvec: Callable[[tf.Tensor], tf.Tensor],
+    start: tf.Tensor,
+    rows: int,
+    solve: Callable[[tf.Tensor], tf.Tensor],
+    append: tf.Tensor | None,
+) -> tuple[row_blocks.Blocks, tf.Tensor]:
+    """Returns orthonormal rows and the operator seen from them."""
+    size, dtype = int(start.shape[0]), start.dtype
+    last = rows - 1
+
+    def body(
+        index: tf.Tensor, vector: tf.Tensor, blocks: row_blocks.Blocks, projected: tf.Tensor
+    ) -> tuple[object, ...]:
+        row = solve(vector)
+        if append is not None and rows > 1:
+            row = tf.where(tf.equal(index, last), append, row)
+        row = _orthonormal(blocks, row)
+        blocks = row_blocks.set_row(blocks, index, row)
+        product = matvec(row)
+        seen = row_blocks.project(blocks, product)
+        return (
+            index + 1,
+            product,
+            blocks,
+            tf.tensor_scatter_nd_update(projected, [[index]], seen[None]),
+        )
+
+    state = (
+        tf.constant(0),
+        start,
+        row_blocks.zeros(rows, size, dtype),
+        tf.zeros((rows, rows), dtype),
+    )
+    _, _, blocks, lower = tf.while_loop(
+        lambda index, *_: index < rows, body, state, parallel_iterations=1
+    )
+    # Row j was taken when rows 0 to j were there: the lower triangle.
+    lower = tf.linalg.band_part(lower, -1, 0)
+    return blocks, lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower))
+
+
+def _orthonormal(blocks: row_blocks.Blocks, row: tf.Tensor) -> tf.Tensor:
+    """Returns what is left of a row outside the span, of norm one; zero where that is nothing."""
+    every = tf.fill((len(blocks),), True)
+    norm = vectors.norm(row)
+    left = row * tf.math.divide_no_nan(tf.ones_like(norm), norm)
+    # Twice is enough (Kahan and Parlett), in a loop so that the program has one copy.
+    left = tf.while_loop(
+        lambda pass_, _: pass_ < 2,
+        lambda pass_, vector: (pass_ + 1, row_blocks.remove(blocks, vector, every)[1]),
+        (tf.constant(0), left),
+    )[1]
+    rest = vectors.norm(left)
+    # A row that is not finite goes on, so that the step sees it.
+    return left * tf.where(rest <= _IN_SPAN, tf.zeros_like(rest), 1 / rest)
+
+
+def _promise(ritz: saddle_free.RitzPairs, gradient: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:
+    """Returns by how much the damped saddle-free model lowers the loss in a subspace."""
+    reduced = tf.linalg.matvec(ritz.vectors, gradient, transpose_a=True)
+    stiffness = tf.abs(ritz.values)
+    epsilon = float(np.finfo(stiffness.dtype.as_numpy_dtype).eps)
+    floor = tf.maximum(damping, epsilon * tf.reduce_max(stiffness))
+    return 0.5 * tf.reduce_sum(tf.math.divide_no_nan(reduced**2, stiffness + floor))
+
+
+def _where(condition: tf.Tensor, new: Subspace, old: Subspace) -> Subspace:
+    kept: Subspace = tf.nest.map_structure(lambda a, b: tf.where(condition, a, b), new, old)
+    return kept

@@ -1,0 +1,112 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sfn import curvature_factors, kronecker, objective, vectors
+
+
+class Owner(keras.optimizers.SGD):
+    """An optimizer to add variables to."""
+
+
+@pytest.fixture
+def linear():
+    """A linear model on digits: moments of its Gauss-Newton samples are known."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    x = tf.constant(np.random.default_rng(0).normal(size=(40, 6)), tf.float32)
+
+    def loss_fn():
+        outputs = model(x)
+        return tf.reduce_mean(outputs**2), outputs
+
+    space = vectors.ParameterSpace(model.trainable_variables)
+    return objective.Objective(loss_fn, space), x
+
+
+def factors_of(loss):
+    owner = Owner()
+    owner.build(loss.space.variables)
+    return curvature_factors.CurvatureFactors(
+        loss.space.variables, loss.space.dtype, owner.add_variable
+    ), owner
+
+
+def renew(factors, loss, step):
+    @tf.function(autograph=False)
+    def run(step):
+        return factors.renew(loss, step, 0, False)
+
+    return bool(run(tf.constant(step)))
+
+
+def test_when_the_approximation_is_made_anew(linear):
+    loss, _ = linear
+    factors, _ = factors_of(loss)
+    due = [step for step in range(45) if renew(factors, loss, step)]
+    assert due == [0, 1, 2, 4, 8, 20, 40]
+
+
+def test_the_approximation_of_a_linear_model_is_its_hessian(linear):
+    loss, x = linear
+    factors, _ = factors_of(loss)
+    for step in range(0, 2000, 20):
+        renew(factors, loss, step)
+    inputs = np.concatenate([x, np.ones((40, 1))], axis=1)
+    hessian = np.kron(inputs.T @ inputs * 2 / (40 * 3), np.eye(3))
+    shift = 0.1 * np.linalg.eigvalsh(hessian)[-1]
+    solve = factors.preconditioning(tf.constant(False)).solve
+    axes = np.eye(21, dtype=np.float32)
+    inverse = np.stack([solve(tf.constant(a), tf.constant(shift, tf.float32)) for a in axes])
+    expected = np.linalg.inv(hessian + shift * np.eye(21))
+    assert np.linalg.norm(inverse - expected) < 0.1 * np.linalg.norm(expected)
+
+
+def test_moments_fade_as_documented(linear):
+    loss, _ = linear
+    factors, owner = factors_of(loss)
+    moments = next(v for v in owner.variables if "curvature_moments" in v.path)
+    for step, kept in ((0, 0.0), (1, 0.5), (4, 0.8), (200, 0.95)):
+        moments.assign(tf.zeros_like(moments.value))
+        renew(factors, loss, step)
+        fresh = moments.numpy() / (1 - kept)
+        moments.assign(tf.ones_like(moments.value))
+        renew(factors, loss, step)
+        np.testing.assert_allclose(moments.numpy(), kept + (1 - kept) * fresh, rtol=1e-4)
+
+
+def test_the_first_shift_is_a_fraction_of_the_largest_curvature(linear):
+    loss, _ = linear
+    factors, owner = factors_of(loss)
+    renew(factors, loss, 0)
+    preconditioning = factors.preconditioning(tf.constant(True))
+    values = next(v for v in owner.variables if "curvature_eigenvalues" in v.path).numpy()
+    # Seven of the rows, three of the columns, one trace.
+    largest = values[:7].max() * values[7:10].max() / values[10]
+    np.testing.assert_allclose(float(preconditioning.shift), 1e-3 * largest, rtol=1e-5)
+    factors.keep_shift(tf.constant(0.5), tf.constant(False))
+    assert float(factors.preconditioning(tf.constant(True)).shift) == 0.5
+    factors.keep_shift(tf.constant(0.5), tf.constant(True))
+    assert float(factors.preconditioning(tf.constant(True)).shift) == 1.0
+
+
+def test_other_variables_are_refused(linear):
+    loss, _ = linear
+    factors, _ = factors_of(loss)
+    part = objective.Objective(loss._loss_fn, vectors.ParameterSpace(loss.space.variables[:1]))
+    with pytest.raises(ValueError, match="18 of 21 parameters"):
+        factors.renew(part, tf.constant(0), 0, False)
+
+
+def test_state_is_in_optimizer_variables(linear):
+    loss, _ = linear
+    factors, owner = factors_of(loss)
+    names = {v.path.rpartition("/")[2] for v in owner.variables}
+    assert {
+        "curvature_moments",
+        "curvature_eigenvectors",
+        "curvature_eigenvalues",
+        "curvature_shift",
+    } <= names
+    assert kronecker.moments_length(factors.blocks) == 7**2 + 3**2 + 1

@@ -1,0 +1,144 @@
+"""Whole trainings with preconditioned directions."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_sfn
+from keras_sfn import configuration
+
+OPTIONS = {
+    "krylov_dimension": 1,
+    "damping": "adaptive",
+    "preconditioner": "kronecker",
+    "jit_compile": False,
+}
+
+
+def autoencoder(dtype="float32"):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Dense(32, activation="tanh", dtype=dtype),
+            keras.layers.Dense(8, dtype=dtype),
+            keras.layers.Dense(32, activation="tanh", dtype=dtype),
+            keras.layers.Dense(64, dtype=dtype),
+        ]
+    )
+
+
+def train(model, x, y, steps, loss="mse", **options):
+    model.compile(keras_sfn.SaddleFreeNewton(**options), loss)
+    history = model.fit(x, y, batch_size=len(x), epochs=steps, shuffle=False, verbose=0)
+    return history.history["loss"]
+
+
+@pytest.fixture
+def pixels(digits):
+    return digits[0][:400]
+
+
+def test_two_directions_do_more_than_krylov_vectors_of_as_many_products(pixels):
+    # Eleven products a step against two, and a gradient each.
+    def network():
+        keras.utils.set_random_seed(0)
+        widths = (32, 32, 32, 10, 32, 32, 32)
+        hidden = [keras.layers.Dense(n, activation=None if n == 10 else "tanh") for n in widths]
+        return keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(64)])
+
+    plain = train(network(), pixels, pixels, 50, krylov_dimension=10, jit_compile=False)
+    losses = train(network(), pixels, pixels, 200, **OPTIONS)
+    assert losses[-1] < 0.7 * plain[-1]
+    assert all(b <= a * (1 + 1e-5) for a, b in itertools.pairwise(losses))
+
+
+def test_a_step_is_the_same_under_xla(pixels):
+    def weights(jit_compile):
+        model = autoencoder("float64")
+        train(model, pixels, pixels, 2, **(OPTIONS | {"jit_compile": jit_compile}))
+        return np.concatenate([w.ravel() for w in model.get_weights()])
+
+    np.testing.assert_allclose(weights(True), weights(False), rtol=0, atol=1e-6)
+
+
+def test_resumes_exactly(pixels, tmp_path):
+    whole = autoencoder("float64")
+    losses = train(whole, pixels, pixels, 9, **OPTIONS)
+    model = autoencoder("float64")
+    train(model, pixels, pixels, 5, **OPTIONS)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.preconditioner == "kronecker"
+    again = loaded.fit(pixels, pixels, batch_size=400, epochs=4, verbose=0).history["loss"]
+    np.testing.assert_allclose(again, losses[5:], rtol=1e-6)
+
+
+def test_eager_steps_are_those_of_the_graph(pixels):
+    def weights(**compiled):
+        model = autoencoder("float64")
+        model.compile(keras_sfn.SaddleFreeNewton(**OPTIONS), "mse", **compiled)
+        for _ in range(3):
+            model.train_on_batch(pixels, pixels)
+        return np.concatenate([w.ravel() for w in model.get_weights()])
+
+    graph = weights()
+    np.testing.assert_allclose(weights(run_eagerly=True), graph, rtol=0, atol=1e-6)
+
+
+def test_slices_train_as_well(pixels):
+    whole = train(autoencoder(), pixels, pixels, 20, **OPTIONS)
+    slices = train(autoencoder(), pixels, pixels, 20, micro_batch_size=150, **OPTIONS)
+    assert slices[-1] < 1.5 * whole[-1]
+
+
+def test_a_recurrent_net_trains_under_cross_entropy():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8)), keras.layers.SimpleRNN(16), keras.layers.Dense(10)]
+    )
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 200)
+    x = rng.normal(size=(200, 8, 8)) * 0.1
+    x[np.arange(200), 2, y % 8] += 1 + y // 8
+    losses = train(
+        model, x, y, 40, keras.losses.SparseCategoricalCrossentropy(from_logits=True), **OPTIONS
+    )
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_an_absolute_error_whose_outputs_have_no_curvature_trains(pixels):
+    losses = train(autoencoder(), pixels, pixels, 10, "mae", **OPTIONS)
+    assert losses[-1] < losses[0]
+
+
+def test_minimize_is_refused():
+    variable = keras.Variable([1.0, 2.0])
+    optimizer = keras_sfn.SaddleFreeNewton(**OPTIONS)
+    with pytest.raises(ValueError, match="preconditioner=None"):
+        optimizer.minimize(lambda: tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), [variable])
+
+
+def test_several_replicas_are_refused(pixels):
+    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
+    if strategy.num_replicas_in_sync < 2:
+        pytest.skip("one logical device")
+    with strategy.scope():
+        model = autoencoder()
+        model.compile(keras_sfn.SaddleFreeNewton(**OPTIONS), "mse")
+    with pytest.raises(NotImplementedError, match="2 replicas"):
+        model.fit(pixels, pixels, batch_size=400, verbose=0)
+
+
+@pytest.mark.parametrize("option", [{"krylov_dimension": None}, {"store_basis": False}])
+def test_options_without_a_stored_subspace_are_refused(option):
+    with pytest.raises(ValueError, match=r"preconditioner.*=(None|False)"):
+        configuration.complete(OPTIONS | option)
+
+
+def test_an_unknown_preconditioner_is_refused():
+    with pytest.raises(ValueError, match="preconditioner"):
+        keras_sfn.SaddleFreeNewton(preconditioner="diagonal")
