@@ -18,6 +18,7 @@ from keras_sfn import (
     losses,
     memory,
     replicas,
+    subspaces,
     validation,
     vectors,
 )
@@ -132,7 +133,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             self._factors = curvature_factors.CurvatureFactors(
                 variables, space.dtype, self.add_variable
             )
-        rows = step_lib.basis_rows(self._settings, space.size, self._with_previous_step)
+        rows = subspaces.basis_rows(self._settings, space.size, self._with_previous_step)
         self._report = last_step_lib.Report(rows, space.dtype)
         self._warned = False
 
@@ -255,7 +256,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         else:
             memory.refuse_basis_too_large(
                 space,
-                step_lib.stored_vectors(self._settings, space.size, self._with_previous_step),
+                subspaces.stored_vectors(self._settings, space.size, self._with_previous_step),
                 stored=self._settings.store_basis,
             )
         if not self.built:
@@ -336,7 +337,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 [self._previous_step[self._get_variable_index(v)] for v in space.variables]
             )
         matvec = hessian.hessian_vector_product(frozen.curvature, values, frozen.hvp_mode)
-        problem = step_lib.Problem(
+        problem = subspaces.Problem(
             loss=lambda displacement: objective.loss(space.displaced(values, displacement)),
             gradient=lambda displacement: objective.gradient(space.displaced(values, displacement)),
             matvec=matvec,

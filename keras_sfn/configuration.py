@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_sfn import damping as damping_lib
-from keras_sfn import hessian, validation
-from keras_sfn import step as step_lib
+from keras_sfn import hessian, subspaces, validation
 
 DEFAULT_DAMPING_GRID = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -80,9 +79,9 @@ def _check_without_basis(options: dict[str, Any]) -> None:
 
 def settings(
     options: dict[str, Any], direction: Callable[..., Any], leave_saddles: bool
-) -> step_lib.Settings:
+) -> subspaces.Settings:
     """Returns what a step is traced with, from completed options."""
-    return step_lib.Settings(
+    return subspaces.Settings(
         damping=_damping_policy(options["damping"], options["damping_grid"]),
         krylov_dimension=options["krylov_dimension"],
         inner_steps=options["inner_steps"],

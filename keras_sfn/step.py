@@ -25,7 +25,6 @@ Departures from the paper, each with its reason:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,8 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
-from keras_sfn import lanczos as lanczos_lib
-from keras_sfn import preconditioned, row_blocks, saddle_free, two_pass
+from keras_sfn import saddle_free, subspaces
 
 # Lengths tried along a direction of negative curvature where the gradient says nothing. The
 # quadratic model has no bound there, so the loss itself decides, in both directions.
@@ -50,55 +48,6 @@ OUTCOMES = (
     "candidate not finite",
 )
 _ACCEPTED, _NO_DECREASE, _LOSS, _GRADIENT, _PRODUCT, _CANDIDATE = range(len(OUTCOMES))
-
-
-class Problem(NamedTuple):
-    """The function to lower, frozen for one step, on flat vectors of shape (n,).
-
-    Attributes:
-        loss: Displacement from the current point -> scalar loss. (No point: as a vector it would be
-            held beside the variables during the whole step.)
-        gradient: Displacement from it -> gradient of the loss, shape (n,).
-        matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
-        hessian: () -> that Hessian, shape (n, n); needed where `Settings.krylov_dimension` is None.
-        agree: What several processes that compute one step pass their results through, so that
-            they go on from the same numbers: each decides for itself which evaluation is next.
-        preconditioning: Of the directions in the subspace, or None for a Krylov subspace.
-    """
-
-    loss: Callable[[tf.Tensor], tf.Tensor]
-    gradient: Callable[[tf.Tensor], tf.Tensor]
-    matvec: Callable[[tf.Tensor], tf.Tensor]
-    hessian: Callable[[], tf.Tensor] | None = None
-    agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value
-    preconditioning: preconditioned.Preconditioning | None = None
-
-
-class Settings(NamedTuple):
-    """Hyper-parameters that are fixed when the step is traced.
-
-    Attributes:
-        damping: The damping policy.
-        krylov_dimension: Lanczos vectors a step; None for the whole space, by the dense Hessian.
-        inner_steps: Steps in one subspace.
-        reorthogonalize: Whether Lanczos vectors are kept orthonormal, to the root of the precision.
-        max_step_norm: Largest Euclidean norm of a step, or None.
-        direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
-        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
-        store_basis: Whether the basis is kept, or made a second time (`two_pass`); needed for inner
-            steps and for the whole space.
-    """
-
-    damping: damping_lib.Damping
-    krylov_dimension: int | None
-    inner_steps: int = 1
-    reorthogonalize: bool = True
-    max_step_norm: float | None = None
-    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = (
-        saddle_free.saddle_free_direction
-    )
-    leave_saddles: bool = True
-    store_basis: bool = True
 
 
 class StepResult(NamedTuple):
@@ -139,22 +88,9 @@ class StepResult(NamedTuple):
         return self.outcome <= _NO_DECREASE
 
 
-def basis_rows(settings: Settings, size: int, use_previous_step: bool) -> int:
-    """Returns how many vectors of length `size` the basis of a step holds."""
-    if settings.krylov_dimension is None:
-        return size
-    return min(settings.krylov_dimension + use_previous_step, size)
-
-
-def stored_vectors(settings: Settings, size: int, use_previous_step: bool) -> int:
-    """Returns how many vectors of length `size` a step keeps of its subspace."""
-    rows = basis_rows(settings, size, use_previous_step)
-    return rows if settings.store_basis else min(_positions(settings), rows)
-
-
 def saddle_free_step(
-    problem: Problem,
-    settings: Settings,
+    problem: subspaces.Problem,
+    settings: subspaces.Settings,
     loss: tf.Tensor,
     gradient: tf.Tensor,
     *,
@@ -178,9 +114,8 @@ def saddle_free_step(
     finite_loss = tf.math.is_finite(loss)
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
-    ritz, reduce, expand, shift = _subspace(
-        problem, settings, gradient, previous_step, damping, seed
-    )
+    subspace = subspaces.build(problem, settings, gradient, previous_step, damping, seed)
+    ritz, reduce, expand, shift = subspace
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
         loss=lambda position: problem.loss(expand(position)),
@@ -218,7 +153,7 @@ def saddle_free_step(
         # A batch that is not finite says nothing about the damping.
         next_damping=tf.where(usable, choice.next_damping, damping),
         ritz_values=tf.where(usable, ritz.values, tf.constant(np.nan, loss.dtype)),
-        shift=shift,
+        shift=tf.zeros_like(loss) if shift is None else shift,
         too_long=usable & _raised(choice, damping, ritz.values),
     )
 
@@ -228,100 +163,6 @@ def _raised(choice: damping_lib.Choice, damping: tf.Tensor, ritz_values: tf.Tens
     epsilon = float(np.finfo(damping.dtype.as_numpy_dtype).eps)
     visible = tf.maximum(damping, epsilon * tf.reduce_max(tf.abs(ritz_values)))
     return ~choice.accepted | ((damping > 0) & (choice.damping > 1.5 * visible))
-
-
-def _subspace(
-    problem: Problem,
-    settings: Settings,
-    gradient: tf.Tensor,
-    previous_step: tf.Tensor | None,
-    damping: tf.Tensor,
-    seed: tf.Tensor,
-) -> tuple[saddle_free.RitzPairs, Callable[..., tf.Tensor], Callable[..., tf.Tensor], tf.Tensor]:
-    """Returns Ritz pairs, the maps from (n,) to coordinates along them and back, and the shift."""
-    size = int(gradient.shape[0])
-    shift = tf.zeros_like(damping)
-    if settings.krylov_dimension is None:
-        # The whole space: the eigenvectors themselves are the basis.
-        assert problem.hessian is not None
-        hessian = problem.hessian()
-        ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2, on_host=True)
-        ritz = _agreed(problem, ritz)
-        return (
-            ritz,
-            lambda vector: problem.agree(tf.linalg.matvec(ritz.vectors, vector, True)),
-            lambda position: tf.linalg.matvec(ritz.vectors, position),
-            shift,
-        )
-    rows = basis_rows(settings, size, previous_step is not None)
-    if not settings.store_basis:
-        passes = two_pass.build(
-            problem.matvec,
-            gradient,
-            rows,
-            lambda projected: _agreed(problem, saddle_free.ritz_pairs(projected)),
-            functools.partial(_all_positions, settings, damping),
-            _positions(settings),
-            append=previous_step,
-            seed=seed,
-        )
-        # There is one step in the subspace: the gradient is the only vector that is ever reduced.
-        return passes.ritz, lambda _: problem.agree(passes.gradient), passes.expand, shift
-    subspace: lanczos_lib.Krylov | preconditioned.Subspace
-    if problem.preconditioning is not None:
-        subspace = preconditioned.build(
-            problem.matvec,
-            gradient,
-            rows,
-            problem.preconditioning,
-            append=previous_step,
-            damping=damping,
-            seed=seed,
-        )
-        shift, ritz = subspace.shift, subspace.ritz
-    else:
-        subspace = lanczos_lib.build(
-            problem.matvec,
-            gradient,
-            rows,
-            "partial" if settings.reorthogonalize else "none",
-            append=previous_step,
-            seed=seed,
-        )
-        ritz = saddle_free.ritz_pairs(subspace.projected)
-    ritz = _agreed(problem, ritz)
-
-    def reduce(vector: tf.Tensor) -> tf.Tensor:
-        coordinates = row_blocks.project(subspace.blocks, vector)
-        return problem.agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
-
-    def expand(position: tf.Tensor) -> tf.Tensor:
-        return row_blocks.combine(subspace.blocks, tf.linalg.matvec(ritz.vectors, position))
-
-    return ritz, reduce, expand, shift
-
-
-def _positions(settings: Settings) -> int:
-    return settings.damping.most_trials + settings.leave_saddles
-
-
-def _all_positions(
-    settings: Settings, damping: tf.Tensor, ritz: saddle_free.RitzPairs, gradient: tf.Tensor
-) -> tf.Tensor:
-    """Returns the positions that a step may try, but for their lengths, shape (m, k)."""
-    dampings = settings.damping.candidates(ritz.values, gradient, damping)
-    rows = [
-        settings.direction(ritz.values, gradient, dampings[index])
-        for index in range(settings.damping.most_trials)
-    ]
-    if settings.leave_saddles:
-        rows.append(tf.one_hot(0, int(ritz.values.shape[0]), dtype=gradient.dtype))
-    return tf.stack(rows)
-
-
-def _agreed(problem: Problem, ritz: saddle_free.RitzPairs) -> saddle_free.RitzPairs:
-    both = problem.agree(tf.concat([ritz.values[None], ritz.vectors], axis=0))
-    return ritz._replace(values=both[0], vectors=both[1:])
 
 
 def _clip(
@@ -341,7 +182,7 @@ def _clip(
 
 def _inner_steps(
     restricted: damping_lib.SubspaceLoss,
-    settings: Settings,
+    settings: subspaces.Settings,
     gradient_fn: Callable[[tf.Tensor], tf.Tensor],
     loss: tf.Tensor,
     gradient: tf.Tensor,

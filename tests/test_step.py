@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
 from keras_sfn import hessian as hessian_lib
-from keras_sfn import saddle_free
+from keras_sfn import saddle_free, subspaces
 from keras_sfn import step as step_lib
 
 GRID = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4)
@@ -17,7 +17,7 @@ def settings(damping, **kwargs):
         "reorthogonalize": True,
         "max_step_norm": None,
     }
-    return step_lib.Settings(damping=damping, **(defaults | kwargs))
+    return subspaces.Settings(damping=damping, **(defaults | kwargs))
 
 
 def make_step(loss_fn, damping, *, previous=None, learning_rate=1.0, jit=False, **kwargs):
@@ -37,7 +37,7 @@ def make_step(loss_fn, damping, *, previous=None, learning_rate=1.0, jit=False, 
             return accumulator.jvp(gradient, unconnected_gradients="zero")
 
         return step_lib.saddle_free_step(
-            step_lib.Problem(
+            subspaces.Problem(
                 lambda displacement: loss_fn(point + displacement),
                 lambda displacement: gradient_fn(point + displacement),
                 matvec,
@@ -209,7 +209,7 @@ def test_nan_gives_a_rejected_step(policy, jit):
 def test_nan_in_products_alone_gives_a_rejected_step():
     point = tf.constant([1.0, 2.0])
     result = step_lib.saddle_free_step(
-        step_lib.Problem(
+        subspaces.Problem(
             lambda displacement: tf.reduce_sum((point + displacement) ** 2),
             lambda displacement: 2 * (point + displacement),
             lambda v: v * tf.constant(np.nan),

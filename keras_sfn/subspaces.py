@@ -1,0 +1,213 @@
+"""The subspace of a step: which one it is, and the maps to its coordinates and back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_sfn import damping as damping_lib
+from keras_sfn import lanczos as lanczos_lib
+from keras_sfn import preconditioned, row_blocks, saddle_free, two_pass
+
+
+class Problem(NamedTuple):
+    """The function to lower, frozen for one step, on flat vectors of shape (n,).
+
+    Attributes:
+        loss: Displacement from the current point -> scalar loss. (No point: as a vector it would be
+            held beside the variables during the whole step.)
+        gradient: Displacement from it -> gradient of the loss, shape (n,).
+        matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
+        hessian: () -> that Hessian, shape (n, n); needed where `Settings.krylov_dimension` is None.
+        agree: What several processes that compute one step pass their results through, so that
+            they go on from the same numbers: each decides for itself which evaluation is next.
+        preconditioning: Of the directions in the subspace, or None for a Krylov subspace.
+    """
+
+    loss: Callable[[tf.Tensor], tf.Tensor]
+    gradient: Callable[[tf.Tensor], tf.Tensor]
+    matvec: Callable[[tf.Tensor], tf.Tensor]
+    hessian: Callable[[], tf.Tensor] | None = None
+    agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value
+    preconditioning: preconditioned.Preconditioning | None = None
+
+
+class Settings(NamedTuple):
+    """Hyper-parameters that are fixed when the step is traced.
+
+    Attributes:
+        damping: The damping policy.
+        krylov_dimension: Lanczos vectors a step; None for the whole space, by the dense Hessian.
+        inner_steps: Steps in one subspace.
+        reorthogonalize: Whether Lanczos vectors are kept orthonormal, to the root of the precision.
+        max_step_norm: Largest Euclidean norm of a step, or None.
+        direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
+        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
+        store_basis: Whether the basis is kept, or made a second time (`two_pass`); needed for inner
+            steps and for the whole space.
+    """
+
+    damping: damping_lib.Damping
+    krylov_dimension: int | None
+    inner_steps: int = 1
+    reorthogonalize: bool = True
+    max_step_norm: float | None = None
+    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = (
+        saddle_free.saddle_free_direction
+    )
+    leave_saddles: bool = True
+    store_basis: bool = True
+
+
+class Subspace(NamedTuple):
+    """A subspace of dimension k, in the coordinates of its Ritz vectors.
+
+    Attributes:
+        ritz: Its Ritz pairs.
+        reduce: Maps a vector of shape (n,) to its coordinates, shape (k,).
+        expand: Maps coordinates to the vector of shape (n,).
+        shift: Scalar, with which its directions were preconditioned, or None.
+    """
+
+    ritz: saddle_free.RitzPairs
+    reduce: Callable[[tf.Tensor], tf.Tensor]
+    expand: Callable[[tf.Tensor], tf.Tensor]
+    shift: tf.Tensor | None = None
+
+
+def basis_rows(settings: Settings, size: int, use_previous_step: bool) -> int:
+    """Returns how many vectors of length `size` the basis of a step holds."""
+    if settings.krylov_dimension is None:
+        return size
+    return min(settings.krylov_dimension + use_previous_step, size)
+
+
+def stored_vectors(settings: Settings, size: int, use_previous_step: bool) -> int:
+    """Returns how many vectors of length `size` a step keeps of its subspace."""
+    rows = basis_rows(settings, size, use_previous_step)
+    return rows if settings.store_basis else min(_positions(settings), rows)
+
+
+def build(
+    problem: Problem,
+    settings: Settings,
+    gradient: tf.Tensor,
+    previous_step: tf.Tensor | None,
+    damping: tf.Tensor,
+    seed: tf.Tensor,
+) -> Subspace:
+    """Returns the subspace of a step.
+
+    Args:
+        problem: What is lowered.
+        settings: Which subspace is built.
+        gradient: Shape (n,).
+        previous_step: Shape (n,), joins the subspace, or None.
+        damping: Scalar state of the damping policy.
+        seed: Shape (2,) integers for random directions.
+    """
+    rows = basis_rows(settings, int(gradient.shape[0]), previous_step is not None)
+    if settings.krylov_dimension is None:
+        return _whole_space(problem)
+    if not settings.store_basis:
+        return _two_passes(problem, settings, gradient, previous_step, rows, damping, seed)
+    if problem.preconditioning is not None:
+        scaled = preconditioned.build(
+            problem.matvec,
+            gradient,
+            rows,
+            problem.preconditioning,
+            append=previous_step,
+            damping=damping,
+            seed=seed,
+        )
+        return _of_rows(problem, scaled.blocks, scaled.ritz, scaled.shift)
+    krylov = lanczos_lib.build(
+        problem.matvec,
+        gradient,
+        rows,
+        "partial" if settings.reorthogonalize else "none",
+        append=previous_step,
+        seed=seed,
+    )
+    return _of_rows(problem, krylov.blocks, saddle_free.ritz_pairs(krylov.projected))
+
+
+def _whole_space(problem: Problem) -> Subspace:
+    """The eigenvectors themselves are the basis."""
+    assert problem.hessian is not None
+    hessian = problem.hessian()
+    ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2, on_host=True)
+    ritz = _agreed(problem, ritz)
+    return Subspace(
+        ritz,
+        lambda vector: problem.agree(tf.linalg.matvec(ritz.vectors, vector, True)),
+        lambda position: tf.linalg.matvec(ritz.vectors, position),
+    )
+
+
+def _two_passes(
+    problem: Problem,
+    settings: Settings,
+    gradient: tf.Tensor,
+    previous_step: tf.Tensor | None,
+    rows: int,
+    damping: tf.Tensor,
+    seed: tf.Tensor,
+) -> Subspace:
+    passes = two_pass.build(
+        problem.matvec,
+        gradient,
+        rows,
+        lambda projected: _agreed(problem, saddle_free.ritz_pairs(projected)),
+        functools.partial(_all_positions, settings, damping),
+        _positions(settings),
+        append=previous_step,
+        seed=seed,
+    )
+    # There is one step in the subspace: the gradient is the only vector that is ever reduced.
+    return Subspace(passes.ritz, lambda _: problem.agree(passes.gradient), passes.expand)
+
+
+def _of_rows(
+    problem: Problem,
+    blocks: row_blocks.Blocks,
+    ritz: saddle_free.RitzPairs,
+    shift: tf.Tensor | None = None,
+) -> Subspace:
+    ritz = _agreed(problem, ritz)
+
+    def reduce(vector: tf.Tensor) -> tf.Tensor:
+        coordinates = row_blocks.project(blocks, vector)
+        return problem.agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
+
+    def expand(position: tf.Tensor) -> tf.Tensor:
+        return row_blocks.combine(blocks, tf.linalg.matvec(ritz.vectors, position))
+
+    return Subspace(ritz, reduce, expand, shift)
+
+
+def _positions(settings: Settings) -> int:
+    return settings.damping.most_trials + settings.leave_saddles
+
+
+def _all_positions(
+    settings: Settings, damping: tf.Tensor, ritz: saddle_free.RitzPairs, gradient: tf.Tensor
+) -> tf.Tensor:
+    """Returns the positions that a step may try, but for their lengths, shape (m, k)."""
+    dampings = settings.damping.candidates(ritz.values, gradient, damping)
+    rows = [
+        settings.direction(ritz.values, gradient, dampings[index])
+        for index in range(settings.damping.most_trials)
+    ]
+    if settings.leave_saddles:
+        rows.append(tf.one_hot(0, int(ritz.values.shape[0]), dtype=gradient.dtype))
+    return tf.stack(rows)
+
+
+def _agreed(problem: Problem, ritz: saddle_free.RitzPairs) -> saddle_free.RitzPairs:
+    both = problem.agree(tf.concat([ritz.values[None], ritz.vectors], axis=0))
+    return ritz._replace(values=both[0], vectors=both[1:])

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sfn import damping as damping_lib
+from keras_sfn import preconditioned, subspaces
+
+SIZE = 8
+
+
+def settings(**kwargs):
+    defaults = {"damping": damping_lib.AdaptiveDamping(), "krylov_dimension": 3}
+    return subspaces.Settings(**(defaults | kwargs))
+
+
+def build(matrix, rng, *, preconditioning=None, **kwargs):
+    matrix = tf.constant(matrix)
+    problem = subspaces.Problem(
+        loss=lambda step: tf.reduce_sum(step) * 0,
+        gradient=lambda step: step,
+        matvec=lambda vector: tf.linalg.matvec(matrix, vector),
+        hessian=lambda: matrix,
+        preconditioning=preconditioning,
+    )
+    gradient, previous = rng.normal(size=(2, SIZE))
+    if kwargs.get("krylov_dimension", 3) is None:
+        previous = None
+    return gradient, subspaces.build(
+        problem,
+        settings(**kwargs),
+        tf.constant(gradient),
+        None if previous is None else tf.constant(previous),
+        tf.constant(0.1, tf.float64),
+        tf.constant([0, 0]),
+    )
+
+
+def half_the_diagonal(matrix):
+    return preconditioned.Preconditioning(
+        lambda vector, shift: vector / (np.abs(np.diag(matrix)) / 2 + shift),
+        tf.constant(0.1, tf.float64),
+        tf.constant(False),
+    )
+
+
+@pytest.mark.parametrize("kind", ["whole", "krylov", "preconditioned"])
+def test_coordinates_are_those_along_the_ritz_vectors(kind, symmetric):
+    matrix = symmetric(np.linspace(-2, 5, SIZE))
+    gradient, subspace = build(
+        matrix,
+        np.random.default_rng(0),
+        krylov_dimension=None if kind == "whole" else 3,
+        preconditioning=half_the_diagonal(matrix) if kind == "preconditioned" else None,
+    )
+    count = SIZE if kind == "whole" else 4
+    rows = np.stack([subspace.expand(tf.constant(axis)) for axis in np.eye(count)])
+    np.testing.assert_allclose(rows @ rows.T, np.eye(count), atol=1e-10)
+    np.testing.assert_allclose(rows @ matrix @ rows.T, np.diag(subspace.ritz.values), atol=1e-9)
+    np.testing.assert_allclose(subspace.reduce(tf.constant(gradient)), rows @ gradient, atol=1e-10)
+    assert (subspace.shift is None) == (kind != "preconditioned")
+
+
+def test_without_a_stored_basis_the_gradient_is_seen_alike(symmetric):
+    matrix = symmetric(np.linspace(-2, 5, SIZE))
+    gradient, stored = build(matrix, np.random.default_rng(0))
+    _, passes = build(matrix, np.random.default_rng(0), store_basis=False)
+    np.testing.assert_allclose(passes.ritz.values, stored.ritz.values, atol=1e-9)
+    np.testing.assert_allclose(
+        np.abs(passes.reduce(tf.constant(gradient))),
+        np.abs(stored.reduce(tf.constant(gradient))),
+        atol=1e-9,
+    )
+
+
+def test_rows_of_the_basis_and_vectors_that_are_stored():
+    assert subspaces.basis_rows(settings(), 100, True) == 4
+    assert subspaces.basis_rows(settings(), 2, True) == 2
+    assert subspaces.basis_rows(settings(krylov_dimension=None), 50, False) == 50
+    assert subspaces.stored_vectors(settings(krylov_dimension=30), 100, True) == 31
+    # One for each of six trials, and the most negative Ritz vector.
+    kept = subspaces.stored_vectors(settings(krylov_dimension=30, store_basis=False), 100, True)
+    assert kept == 7
