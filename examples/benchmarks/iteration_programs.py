@@ -42,11 +42,11 @@ class Programs:
 
     def loss(self) -> Any:
         """Returns a function to the loss, a scalar."""
-        return self._compiled(lambda point, _, batch: self._objective(batch).loss(point))
+        return self._compiled(lambda point, vector, batch: self._objective(batch).loss(point))
 
     def gradient(self) -> Any:
         """Returns a function to the gradient, shape (n,)."""
-        return self._compiled(lambda point, _, batch: self._objective(batch).gradient(point))
+        return self._compiled(lambda point, vector, batch: self._objective(batch).gradient(point))
 
     def product(self) -> Any:
         """Returns a function to H times the vector, shape (n,)."""
