@@ -8,6 +8,7 @@ import pathlib
 import measure
 import numpy as np
 import pytest
+from absl import flags
 from matplotlib import pyplot as plt
 
 import keras_sfn
@@ -59,6 +60,13 @@ def test_a_directory_that_cannot_be_made_is_said_in_a_line(tmp_path: pathlib.Pat
 def test_a_table_in_markdown():
     lines = measure.markdown(["k", "seconds"], [(4, 0.123456), ("all", None)]).splitlines()
     assert lines == ["| k | seconds |", "| --- | --- |", "| 4 | 0.1235 |", "| all |  |"]
+
+
+def test_a_short_form_sets_flags():
+    flags.DEFINE_integer("measured_rows", 3, "For this test.")
+    flags.FLAGS.mark_as_parsed()
+    measure.set_flags({"measured_rows": 5})
+    assert flags.FLAGS.measured_rows == 5
 
 
 def test_integers_of_a_flag():

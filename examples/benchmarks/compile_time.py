@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures and writes the results."""
     measure.refuse_arguments(argv)
     if _QUICK.value:
-        flags.FLAGS.widths, flags.FLAGS.rows, flags.FLAGS.repeats = ["12", "8", "4"], 16, 1
+        measure.set_flags({"widths": ["12", "8", "4"], "rows": 16, "repeats": 1})
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
     newton_options.optimizer("newton", _NEWTON.value)
     output = measure.output_directory(_OUTPUT_DIR.value)

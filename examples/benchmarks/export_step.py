@@ -50,6 +50,8 @@ _NEWTON = flags.DEFINE_string("newton", "", "Arguments of the optimizer, other t
 _QUICK = flags.DEFINE_bool("quick", False, "A few parameters, for a try-out.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/export", "Where results go.")
 
+_QUICK_FLAGS = {"widths": ["12", "8", "4"], "rows": 16, "krylov_dimension": ["2", "4"]}
+
 
 class Program(NamedTuple):
     """What is exported.
@@ -147,8 +149,8 @@ def write(output: pathlib.Path, program: Program, parameters: int, rows: int) ->
     exported = stablehlo_export.export(program.function, program.arguments)
     (output / f"{program.name}.stablehlo").write_text(exported.text)
     inputs, outputs = f"{program.inputs}.npz", f"{program.name}.outputs.npz"
-    np.savez(output / inputs, **{f"arg{i:02d}": array for i, array in enumerate(exported.inputs)})
-    np.savez(output / outputs, **{f"out{i:02d}": array for i, array in enumerate(exported.outputs)})
+    _save(output / inputs, "arg", exported.inputs)
+    _save(output / outputs, "out", exported.outputs)
     about = {
         "program": program.kind,
         "krylov_dimension": program.krylov_dimension,
@@ -164,12 +166,16 @@ def write(output: pathlib.Path, program: Program, parameters: int, rows: int) ->
     print(f"{program.name}: {len(exported.text)} characters, {len(exported.inputs)} inputs")
 
 
+def _save(path: pathlib.Path, prefix: str, arrays: Sequence[np.ndarray]) -> None:
+    named: dict[str, Any] = {f"{prefix}{i:02d}": array for i, array in enumerate(arrays)}
+    np.savez(path, **named)
+
+
 def main(argv: Sequence[str]) -> None:
     """Exports."""
     measure.refuse_arguments(argv)
     if _QUICK.value:
-        flags.FLAGS.widths, flags.FLAGS.rows = ["12", "8", "4"], 16
-        flags.FLAGS.krylov_dimension = ["2", "4"]
+        measure.set_flags(_QUICK_FLAGS)
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
     dimensions = measure.positive_integers("krylov_dimension", _KRYLOV.value)
     newton_options.optimizer("newton", _NEWTON.value)

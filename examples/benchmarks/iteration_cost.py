@@ -54,7 +54,7 @@ _NEWTON = flags.DEFINE_string("newton", "", "Other arguments of the optimizer, f
 _QUICK = flags.DEFINE_bool("quick", False, "A few parameters and repeats, for a try-out.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/iteration_cost", "Where results go.")
 
-_QUICK_FLAGS: dict[str, Any] = {
+_QUICK_FLAGS = {
     "widths": ["12", "8", "4"],
     "rows": 16,
     "krylov_dimension": 4,
@@ -246,8 +246,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures and writes the results."""
     measure.refuse_arguments(argv)
     if _QUICK.value:
-        for name, value in _QUICK_FLAGS.items():
-            setattr(flags.FLAGS, name, value)
+        measure.set_flags(_QUICK_FLAGS)
     newton_options.optimizer("newton", _NEWTON.value)
     listed = list(cases())
     output = measure.output_directory(_OUTPUT_DIR.value)

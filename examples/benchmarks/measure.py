@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import matplotlib
 import numpy as np
+from absl import flags
 
 import keras_sfn
 
@@ -125,6 +126,12 @@ def refuse_arguments(argv: Sequence[str]) -> None:
     """Ends the program where it has arguments that are not flags."""
     if len(argv) > 1:
         sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+
+
+def set_flags(values: Mapping[str, Any]) -> None:
+    """Gives flags other values than those of the command line, for short forms."""
+    for name, value in values.items():
+        setattr(flags.FLAGS, name, value)
 
 
 def positive_integers(flag: str, values: Sequence[str], least: int = 1) -> list[int]:
