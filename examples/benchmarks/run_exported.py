@@ -18,8 +18,8 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import exported_report
 import jax
@@ -29,6 +29,9 @@ import numpy as np
 from jax.interpreters import mlir
 from jaxlib import xla_client
 from jaxlib.mlir import ir
+
+# Name -> a function that returns arrays.
+Calls: TypeAlias = dict[str, Callable[[], Any]]
 
 
 def compile_program(text: str, device: jax.Device) -> Any:
@@ -41,13 +44,11 @@ def compile_program(text: str, device: jax.Device) -> Any:
     return device.client.compile_and_load(module, devices, options)
 
 
-def median_seconds(
-    calls: Mapping[str, Callable[[], Any]], repeats: int, inner: int = 1
-) -> dict[str, float]:
+def median_seconds(calls: Calls, repeats: int, inner: int = 1) -> dict[str, float]:
     """Returns the median time of each call, timed in turn after two calls that do not count.
 
     Args:
-        calls: Name -> a function that returns arrays.
+        calls: What to time.
         repeats: Timings of each.
         inner: Calls that are waited for together.
     """
@@ -111,36 +112,14 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     device = jax.devices()[0]
     print(f"jax {jax.__version__} on {device.device_kind}", flush=True)
-    abouts = {
-        path.stem: json.loads(path.read_text()) for path in sorted(arguments.folder.glob("*.json"))
-    }
-
-    @functools.cache
-    def inputs(name: str) -> list[jax.Array]:
-        with np.load(arguments.folder / name) as saved:
-            return [jax.device_put(saved[key], device) for key in sorted(saved.files)]
-
-    compile_seconds, calls = {}, {}
-    for name, about in abouts.items():
-        start = time.perf_counter()
-        program = compile_program((arguments.folder / f"{name}.stablehlo").read_text(), device)
-        compile_seconds[name] = time.perf_counter() - start
-        calls[name] = functools.partial(program.execute, inputs(about["inputs"]))
-        print(f"{name}: compiled in {compile_seconds[name]:.2f} s", flush=True)
-    differences = {name: check(arguments, name, calls[name]()) for name in calls}
-    on_host = {
-        f"{name}, on the host": functools.partial(
-            eigh_on_the_host, inputs(about["inputs"])[0], device
-        )
-        for name, about in abouts.items()
-        if about["program"] == "eigh"
-    }
+    compile_seconds, calls, on_host = load(arguments.folder, device)
+    differences = {name: check(arguments.folder, name, call()) for name, call in calls.items()}
     seconds = median_seconds(calls | on_host, arguments.repeat)
     device_rates = rates(arguments, device)
     print(f"{device_rates.flops / 1e12:.4g} teraflops, {device_rates.bytes / 1e9:.4g} GB a second")
     runs = {
         name: exported_report.Run(
-            abouts[name], compile_seconds[name], seconds[name], differences[name]
+            about(arguments.folder, name), compile_seconds[name], seconds[name], differences[name]
         )
         for name in calls
     }
@@ -154,10 +133,45 @@ def main() -> None:
         sys.exit(f"Outputs differ by more than --tolerance={arguments.tolerance}: {wrong}")
 
 
-def check(arguments: argparse.Namespace, name: str, outputs: list[jax.Array]) -> float:
+def about(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """Returns what the export says of a program."""
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def load(folder: pathlib.Path, device: jax.Device) -> tuple[dict[str, float], Calls, Calls]:
+    """Compiles all programs.
+
+    Returns:
+        The seconds that each took, the programs with their inputs, and what may stand in for some
+        of them outside of a program.
+    """
+
+    @functools.cache
+    def inputs(name: str) -> list[jax.Array]:
+        with np.load(folder / name) as saved:
+            return [jax.device_put(saved[key], device) for key in sorted(saved.files)]
+
+    seconds: dict[str, float] = {}
+    calls: Calls = {}
+    on_host: Calls = {}
+    for name in sorted(path.stem for path in folder.glob("*.json")):
+        of_program = about(folder, name)
+        arguments = inputs(of_program["inputs"])
+        start = time.perf_counter()
+        program = compile_program((folder / f"{name}.stablehlo").read_text(), device)
+        seconds[name] = time.perf_counter() - start
+        print(f"{name}: compiled in {seconds[name]:.2f} s", flush=True)
+        calls[name] = functools.partial(program.execute, arguments)
+        if of_program["program"] == "eigh":
+            call = functools.partial(eigh_on_the_host, arguments[0], device)
+            on_host[f"{name}, on the host"] = call
+    return seconds, calls, on_host
+
+
+def check(folder: pathlib.Path, name: str, outputs: list[jax.Array]) -> float:
     """Prints how far each output is from TensorFlow's; returns the largest difference."""
     differences = []
-    with np.load(arguments.folder / f"{name}.outputs.npz") as expected:
+    with np.load(folder / f"{name}.outputs.npz") as expected:
         for key, output in zip(sorted(expected.files), outputs, strict=True):
             differences.append(exported_report.difference(expected[key], output))
             print(f"{name} {key} {output.shape}: relative difference {differences[-1]:.2e}")
