@@ -68,8 +68,10 @@ def test_wrong_flags_end_with_a_line(flag, message):
     assert "Traceback" not in result.stderr
 
 
-def test_the_two_sizes_of_the_memory_must_differ():
-    result = run("--memory", "--memory_parameters=5e3,5e3", check=False)
-    assert result.stderr.strip().splitlines()[-1] == (
-        "--memory_parameters=5e3,5e3 must be two numbers, the smaller one first."
-    )
+def test_memory_in_short_form(tmp_path):
+    output = run("--quick", "--memory", f"--output_dir={tmp_path}").stdout
+    (row,) = read(tmp_path / "memory.csv")
+    assert (row["krylov_dimension"], row["basis_rows"]) == ("3", "4")
+    assert abs(int(row["parameters"]) - 4000) < 400
+    assert float(row["vectors"]) - float(row["beyond_basis"]) == pytest.approx(4)
+    assert f"| {row['parameters']} | 3 | 4 |" in output

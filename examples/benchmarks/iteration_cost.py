@@ -15,6 +15,7 @@ The second takes the peak memory of a step from fresh processes: memory.csv.
 from __future__ import annotations
 
 import functools
+import itertools
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,7 @@ _REPEATS = flags.DEFINE_integer("repeats", 9, "Timed calls of each; medians coun
 _JIT = flags.DEFINE_bool("jit_compile", True, "Whether XLA compiles loops and gradient.")
 _MEMORY = flags.DEFINE_bool("memory", False, "Take the peak memory of a step instead.")
 _MEMORY_PARAMETERS = flags.DEFINE_list(
-    "memory_parameters", ["1e7", "3e7"], "The two numbers of parameters for --memory (about)."
+    "memory_parameters", ["2837314", "1e7"], "Numbers of parameters for --memory (about)."
 )
 _MEMORY_KRYLOV = flags.DEFINE_list("memory_krylov", ["4", "10", "24"], "Dimensions for --memory.")
 _MEMORY_ROWS = flags.DEFINE_integer("memory_rows", 8, "Rows for --memory.", lower_bound=1)
@@ -63,7 +64,7 @@ _QUICK_FLAGS = {
     "sweep_rows": ["8"],
     "sweep_krylov": ["6"],
     "repeats": 2,
-    "memory_parameters": ["4e3", "9e3"],
+    "memory_parameters": ["4e3"],
     "memory_krylov": ["3"],
 }
 
@@ -225,16 +226,14 @@ def plot(path: pathlib.Path, costs: Sequence[Cost], made_with: str) -> None:
 def measure_memory(output: pathlib.Path, made_with: str) -> None:
     """Takes the peaks, prints and writes them."""
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
-    sizes = measure.positive_integers("memory_parameters", _MEMORY_PARAMETERS.value, least=2)
+    sizes = measure.positive_integers("memory_parameters", _MEMORY_PARAMETERS.value)
     dimensions = measure.positive_integers("memory_krylov", _MEMORY_KRYLOV.value)
-    if len(sizes) != 2 or sizes[0] >= sizes[1]:
-        given = ",".join(_MEMORY_PARAMETERS.value)
-        sys.exit(f"--memory_parameters={given} must be two numbers, the smaller one first.")
-    small, large = (deep_autoencoder.scaled(widths, size) for size in sizes)
     peaks = []
-    for dimension in dimensions:
+    for size, dimension in itertools.product(sizes, dimensions):
         peaks.append(
-            peak_memory.of_step(small, large, _MEMORY_ROWS.value, dimension, _NEWTON.value)
+            peak_memory.of_steps(
+                deep_autoencoder.scaled(widths, size), _MEMORY_ROWS.value, dimension, _NEWTON.value
+            )
         )
         print(peaks[-1], flush=True)
     print(measure.markdown(peak_memory.Peak._fields, peaks))

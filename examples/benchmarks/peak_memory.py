@@ -1,4 +1,4 @@
-"""Peak memory of a step in vectors of the length of the parameters, from fresh processes."""
+"""Peak memory of a step in vectors of the length of the parameters, from a fresh process."""
 
 from __future__ import annotations
 
@@ -13,49 +13,46 @@ _SCRIPT = pathlib.Path(__file__).parent / "peak_of_steps.py"
 
 
 class Peak(NamedTuple):
-    """How the peak grows with the number n of parameters, in units of n numbers.
-
-    What does not grow with n (Python, TensorFlow, the compiler) is in neither figure.
+    """What steps take, in vectors of n numbers.
 
     Attributes:
+        parameters: Number n of parameters.
         krylov_dimension: Lanczos vectors a step.
         basis_rows: Vectors in the basis, with the previous step if it has a place there.
-        parameters_small: n of the one process.
-        parameters_large: n of the other.
-        vectors: Growth of the peak over the growth of n, without the parameters themselves.
+        vectors: What TensorFlow had allocated at the peak of the steps after the first, without
+            the parameters themselves.
         beyond_basis: The same without the basis.
+        process_vectors: By how much the peak of the process rose from before the first step: with
+            what the compiler took, and what was freed and not given back.
     """
 
+    parameters: int
     krylov_dimension: int
     basis_rows: int
-    parameters_small: int
-    parameters_large: int
     vectors: float
     beyond_basis: float
+    process_vectors: float
 
 
-def of_step(
-    small: Sequence[int], large: Sequence[int], rows: int, krylov_dimension: int, newton: str
-) -> Peak:
-    """Trains two autoencoders of different size, each in a process of its own.
+def of_steps(widths: Sequence[int], rows: int, krylov_dimension: int, newton: str) -> Peak:
+    """Trains an autoencoder in a process of its own.
 
     Args:
-        small: Widths of the one.
-        large: Widths of the other.
+        widths: Of the autoencoder.
         rows: Of the batch; few, so that activations take next to nothing.
         krylov_dimension: Lanczos vectors a step.
         newton: Other arguments of the optimizer.
     """
-    first, second = (_run(widths, rows, krylov_dimension, newton) for widths in (small, large))
-    grown = second["parameters"] - first["parameters"]
-    vectors = (second["peak_bytes"] - first["peak_bytes"]) / (4 * grown) - 1
+    figures = _run(widths, rows, krylov_dimension, newton)
+    vector = 4 * figures["parameters"]
+    vectors = figures["allocated_bytes"] / vector - 1
     return Peak(
+        figures["parameters"],
         krylov_dimension,
-        second["basis_rows"],
-        first["parameters"],
-        second["parameters"],
+        figures["basis_rows"],
         vectors,
-        vectors - second["basis_rows"],
+        vectors - figures["basis_rows"],
+        figures["process_bytes"] / vector,
     )
 
 

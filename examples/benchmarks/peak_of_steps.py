@@ -1,4 +1,4 @@
-"""Takes two steps on an autoencoder in `fit`, and prints the peak memory of this process as JSON.
+"""Takes some steps on an autoencoder in `fit`, and prints as JSON how much memory they took.
 
 `iteration_cost.py --memory` runs it.
 """
@@ -13,12 +13,15 @@ from collections.abc import Sequence
 import deep_autoencoder
 import measure
 import newton_options
+import tensorflow as tf
 from absl import app, flags
 
 _WIDTHS = flags.DEFINE_list("widths", ["12", "8", "4"], "Pixels, and widths down to the code.")
 _ROWS = flags.DEFINE_integer("rows", 8, "Rows of the batch.", lower_bound=1)
 _KRYLOV = flags.DEFINE_integer("krylov_dimension", 10, "Lanczos vectors a step.", lower_bound=1)
 _NEWTON = flags.DEFINE_string("newton", "", "Other arguments of the optimizer.")
+
+_MORE_STEPS = 3
 
 # What the system counts in.
 _UNIT = 1 if sys.platform == "darwin" else 1024
@@ -32,14 +35,23 @@ def main(argv: Sequence[str]) -> None:
     model = deep_autoencoder.build(widths)
     model.compile(optimizer, "mse")
     images = deep_autoencoder.batch(widths, _ROWS.value).numpy()
-    # The first step compiles; the second is one like all later ones.
-    model.fit(images, images, batch_size=_ROWS.value, epochs=2, verbose=0)
+    before = _process_bytes()
+    model.fit(images, images, batch_size=_ROWS.value, verbose=0)
+    # The first step compiles; the others are like all later ones.
+    device, *_ = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    tf.config.experimental.reset_memory_stats(device.name)
+    model.fit(images, images, batch_size=_ROWS.value, epochs=_MORE_STEPS, verbose=0)
     figures = {
         "parameters": model.count_params(),
         "basis_rows": len(optimizer.last_step.ritz_values),
-        "peak_bytes": _UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "allocated_bytes": tf.config.experimental.get_memory_info(device.name)["peak"],
+        "process_bytes": _process_bytes() - before,
     }
     print(json.dumps(figures))
+
+
+def _process_bytes() -> int:
+    return _UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":
