@@ -50,4 +50,5 @@ def test_a_pass_over_vectors_changes_all_of_them():
     programs = iteration_programs.Programs(WIDTHS, rows=16)
     point, vector, _ = programs.arguments
     expected = point[0] + 0.5 * (point[0] + 0.5 * vector[0])
-    np.testing.assert_allclose(programs.vector_passes(2)(*programs.arguments), expected, rtol=1e-6)
+    last = programs.vector_passes(2, 3)(*programs.arguments)
+    np.testing.assert_allclose(last, expected, rtol=1e-6)

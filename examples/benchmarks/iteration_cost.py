@@ -72,6 +72,9 @@ _QUICK_FLAGS = {
 # parameters besides the basis, and copies of all activations (values, tangents, both backwards).
 _VECTORS, _ACTIVATIONS = 10, 8
 
+# Iterations of the loops over vectors as long as a basis.
+_PASSES = (2, 6)
+
 _LOOPS = ("products", "without_reorthogonalization", "with_reorthogonalization")
 
 
@@ -104,7 +107,7 @@ class Cost(NamedTuple):
         without_reorthogonalization: Gradients an iteration of Lanczos's recurrence alone.
         with_reorthogonalization: Gradients an iteration as the optimizer runs it.
         passes: How often the time beyond the bare product would read or write n numbers.
-        gigabytes_per_second: Of such passes, measured in turn with the rest.
+        gigabytes_per_second: Of such passes over k vectors, measured in turn with the rest.
     """
 
     swept: str
@@ -159,7 +162,8 @@ def cost_of(case: Case) -> Cost:
         functions[f"products {count}"] = programs.products(count)
         functions[f"without_reorthogonalization {count}"] = programs.krylov(count, False)
         functions[f"with_reorthogonalization {count}"] = programs.krylov(count)
-        functions[f"vector_passes {count}"] = programs.vector_passes(count)
+    for count in _PASSES:
+        functions[f"vector_passes {count}"] = programs.vector_passes(count, case.krylov_dimension)
     calls = {
         # Concrete, as TensorFlow warns of many traces of functions that come from one line.
         name: functools.partial(
@@ -169,15 +173,16 @@ def cost_of(case: Case) -> Cost:
     }
     timings = measure.in_turn(calls, _REPEATS.value)
 
-    def seconds_an_iteration(name: str) -> float:
-        short, long = (timings[f"{name} {count}"].median for count in counts)
-        return (long - short) / (counts[1] - counts[0])
+    def seconds_an_iteration(name: str, short: int, long: int) -> float:
+        more = timings[f"{name} {long}"].median - timings[f"{name} {short}"].median
+        return more / (long - short)
 
     gradient = timings["gradient"].median
-    loops = {name: seconds_an_iteration(name) for name in _LOOPS}
+    loops = {name: seconds_an_iteration(name, *counts) for name in _LOOPS}
     parameters = deep_autoencoder.parameters(case.widths)
-    # An update of y by x reads both and writes one.
-    seconds_a_pass = seconds_an_iteration("vector_passes") / 3
+    # Each vector is read and written.
+    passes = 2 * case.krylov_dimension
+    seconds_a_pass = seconds_an_iteration("vector_passes", *_PASSES) / passes
     return Cost(
         case.swept,
         parameters,
@@ -216,6 +221,9 @@ def plot(path: pathlib.Path, costs: Sequence[Cost], made_with: str) -> None:
                 label=loop.replace("_", " "),
             )
         axes.set(xscale="log", xlabel=name.replace("_", " "))
+        values = sorted({getattr(cost, name) for cost in shown})
+        axes.set_xticks(values, [f"{value:.3g}" for value in values])
+        axes.minorticks_off()
         axes.axhline(2, color="grey", linewidth=0.5)
     first = all_axes if len(panels) == 1 else all_axes[0]
     first.set(ylabel="gradients an iteration", ylim=(0, None))

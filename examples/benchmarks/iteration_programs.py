@@ -85,20 +85,21 @@ class Programs:
 
         return self._compiled(run)
 
-    def vector_passes(self, count: int) -> Any:
-        """Returns a function that sets y to x + y / 2 so many times: three vectors' traffic each.
+    def vector_passes(self, count: int, vectors_: int) -> Any:
+        """Returns a function that halves each of so many vectors and adds the point, `count` times.
 
-        It gives the first number of y.
+        All are read and written every time, and together they are as long as a basis, of which a
+        cache holds as much or as little. It gives the first number of the last vector.
         """
 
         def loop(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
             del batch
-            start = (tf.constant(0), vector)
+            start = (tf.constant(0), tf.tile(vector[None], (vectors_, 1)))
             return tf.while_loop(
                 lambda index, _: index < count,
-                lambda index, y: (index + 1, point + 0.5 * y),
+                lambda index, rows: (index + 1, point + 0.5 * rows),
                 start,
-            )[1][0]
+            )[1][-1, 0]
 
         return self._compiled(loop)
 
