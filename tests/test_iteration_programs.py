@@ -46,6 +46,18 @@ def test_the_lanczos_process_is_the_optimizers(reorthogonalize):
     np.testing.assert_allclose(residual, tf.norm(expected.residual), rtol=1e-2)
 
 
+def test_a_loop_of_gradients_goes_down():
+    programs = iteration_programs.Programs(WIDTHS, rows=16)
+    point, vector, batch = programs.arguments
+    gradient = programs.gradient()
+    expected = point
+    for _ in range(2):
+        expected = expected - 0.01 * gradient(expected, vector, batch)
+    found = programs.gradients(2)(*programs.arguments)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+    assert programs.loss()(found, vector, batch) < programs.loss()(*programs.arguments)
+
+
 def test_a_pass_over_vectors_changes_all_of_them():
     programs = iteration_programs.Programs(WIDTHS, rows=16)
     point, vector, _ = programs.arguments

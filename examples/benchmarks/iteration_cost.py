@@ -103,6 +103,8 @@ class Cost(NamedTuple):
         rows: Of the batch.
         krylov_dimension: Iterations of the long loop.
         gradient_seconds: Median time of a gradient.
+        gradient_in_loop: Gradients an iteration of a loop of gradients, each a step down: less than
+            1 where the call of a compiled function itself, or the memory that it gets, takes time.
         products: Gradients an iteration of the loop of bare products, each normalised.
         without_reorthogonalization: Gradients an iteration of Lanczos's recurrence alone.
         with_reorthogonalization: Gradients an iteration as the optimizer runs it.
@@ -115,6 +117,7 @@ class Cost(NamedTuple):
     rows: int
     krylov_dimension: int
     gradient_seconds: float
+    gradient_in_loop: float
     products: float
     without_reorthogonalization: float
     with_reorthogonalization: float
@@ -159,6 +162,7 @@ def cost_of(case: Case) -> Cost:
     counts = (_SHORT.value, case.krylov_dimension)
     functions = {"gradient": programs.gradient()}
     for count in counts:
+        functions[f"gradients {count}"] = programs.gradients(count)
         functions[f"products {count}"] = programs.products(count)
         functions[f"without_reorthogonalization {count}"] = programs.krylov(count, False)
         functions[f"with_reorthogonalization {count}"] = programs.krylov(count)
@@ -189,6 +193,7 @@ def cost_of(case: Case) -> Cost:
         case.rows,
         case.krylov_dimension,
         gradient,
+        seconds_an_iteration("gradients", *counts) / gradient,
         **{name: seconds / gradient for name, seconds in loops.items()},
         passes=(loops["with_reorthogonalization"] - loops["products"]) / seconds_a_pass,
         gigabytes_per_second=4e-9 * parameters / seconds_a_pass,

@@ -48,6 +48,20 @@ class Programs:
         """Returns a function to the gradient, shape (n,)."""
         return self._compiled(lambda point, vector, batch: self._objective(batch).gradient(point))
 
+    def gradients(self, count: int) -> Any:
+        """Returns a function that takes so many steps down the gradient, shape (n,)."""
+
+        def loop(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+            del vector
+            objective_ = self._objective(batch)
+            return tf.while_loop(
+                lambda index, _: index < count,
+                lambda index, here: (index + 1, here - 0.01 * objective_.gradient(here)),
+                (tf.constant(0), point),
+            )[1]
+
+        return self._compiled(loop)
+
     def product(self) -> Any:
         """Returns a function to H times the vector, shape (n,)."""
         return self._compiled(lambda point, vector, batch: self._matvec(point, batch)(vector))
