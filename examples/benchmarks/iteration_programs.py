@@ -78,7 +78,7 @@ class Programs:
 
             def body(index: tf.Tensor, row: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 product = matvec(row)
-                norm = tf.norm(product)
+                norm = vectors.norm(product)
                 return index + 1, product / norm, norm
 
             start = (tf.constant(0), vector, tf.zeros((), vector.dtype))
@@ -94,7 +94,8 @@ class Programs:
         """
 
         def run(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            result = build_krylov(self._matvec(point, batch), vector, count, reorthogonalize)
+            matvec = self._matvec(point, batch)
+            result = build_krylov(matvec, vector, count, "partial" if reorthogonalize else "none")
             return result.projected, tf.norm(result.residual)
 
         return self._compiled(run)

@@ -13,7 +13,7 @@ import tensorflow as tf
 import keras_sfn
 from keras_sfn import hessian, vectors
 from keras_sfn import objective as objective_lib
-from keras_sfn.lanczos import build
+from keras_sfn.lanczos import Krylov, build
 
 
 def build_objective(problem: peer_protocol.Problem) -> objective_lib.Objective:
@@ -38,14 +38,17 @@ def main() -> None:
     objective = build_objective(problem)
     point, start = tf.constant(problem.point), tf.constant(problem.start)
 
+    def krylov(point: tf.Tensor, start: tf.Tensor) -> Krylov:
+        matvec = hessian.hessian_vector_product(objective, point)
+        return build(matvec, start, rank, "partial")
+
     @tf.function(jit_compile=True, autograph=False)
     def projected(point: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-        return build(hessian.hessian_vector_product(objective, point), start, rank).projected
+        return krylov(point, start).projected
 
     @tf.function(jit_compile=True, autograph=False)
     def basis(point: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-        matvec = hessian.hessian_vector_product(objective, point)
-        return keras_sfn.lanczos(matvec, start, rank).basis
+        return tf.concat(krylov(point, start).blocks, axis=0)
 
     first, seconds, matrix = peer_protocol.time_calls(
         lambda: projected(point, start).numpy(), arguments.repeats
