@@ -1,14 +1,12 @@
 """The export of a step and its parts in short form."""
 
 import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import scripts
 import stablehlo_export
 import tensorflow as tf
 
@@ -18,26 +16,16 @@ SCRIPT = BENCHMARKS / "export_step.py"
 PARAMETERS, ROWS = 288, 16
 
 
-def run(*flags, check=True):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *flags],
-        capture_output=True,
-        text=True,
-        check=check,
-        timeout=500,
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(BENCHMARKS.parent.parent), *sys.path])},
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("export")
-    result = run("--quick", "--newton=krylov_dimension=3", f"--output_dir={path}", check=False)
-    if result.returncode:
+    flags = ["--quick", "--newton=krylov_dimension=3", f"--output_dir={path}"]
+    try:
+        scripts.call(SCRIPT, *flags)
+    except SystemExit as stop:
         # The one reason for which there is nothing to test.
         assert tuple(map(int, tf.__version__.split(".")[:2])) < (2, 21)
-        assert re.search(r"\nTensorFlow \S+ emits no StableHLO. Use a newer one.$", result.stderr)
+        assert re.search(r"^TensorFlow \S+ emits no StableHLO. Use a newer one.$", stop.code)
     return path
 
 
@@ -113,7 +101,4 @@ def test_outputs_fit_together(folder):
     ],
 )
 def test_wrong_flags_end_with_a_line(flag, message):
-    result = run(flag, check=False)
-    assert result.returncode != 0
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    assert message in scripts.refusal(SCRIPT, flag)

@@ -1,28 +1,14 @@
 """The benchmark of one Lanczos iteration in short form."""
 
 import csv
-import os
 import pathlib
-import subprocess
-import sys
 
 import deep_autoencoder
 import pytest
+import scripts
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks"
 SCRIPT = BENCHMARKS / "iteration_cost.py"
-
-
-def run(*flags, check=True):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *flags],
-        capture_output=True,
-        text=True,
-        check=check,
-        timeout=500,
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(BENCHMARKS.parent.parent), *sys.path])},
-    )
 
 
 def read(path):
@@ -31,9 +17,9 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
-def test_the_short_form_writes_a_row_a_case(tmp_path):
-    output = run("--quick", f"--output_dir={tmp_path}").stdout
+def test_the_short_form_writes_a_row_a_case(tmp_path, capsys):
+    # XLA compiles the same functions in test_iteration_programs.py.
+    scripts.call(SCRIPT, "--quick", "--nojit_compile", f"--output_dir={tmp_path}")
     rows = read(tmp_path / "iteration_cost.csv")
     n = deep_autoencoder.parameters((12, 8, 4))
     assert [row["swept"] for row in rows] == ["default", "parameters", "rows", "krylov_dimension"]
@@ -41,16 +27,28 @@ def test_the_short_form_writes_a_row_a_case(tmp_path):
     assert [int(row["rows"]) for row in rows] == [16, 16, 8, 16]
     assert [int(row["krylov_dimension"]) for row in rows] == [4, 4, 4, 6]
     assert all(float(row["gradient_seconds"]) > 0 for row in rows)
-    assert "| default | 288 | 16 | 4 |" in output
+    assert "| default | 288 | 16 | 4 |" in capsys.readouterr().out
     assert (tmp_path / "iteration_cost.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path):
+@pytest.mark.slow
+def test_one_case_alone_as_a_user_runs_it(tmp_path):
+    flags = ["--widths=12,8,4", "--rows=16", "--krylov_dimension=3", "--short=2", "--repeats=1"]
+    flags += ["--sweep_parameters=", "--sweep_rows=", "--sweep_krylov="]
+    output = scripts.run(SCRIPT, *flags, f"--output_dir={tmp_path}").stdout
+    (row,) = read(tmp_path / "iteration_cost.csv")
+    assert (row["swept"], row["krylov_dimension"]) == ("default", "3")
+    assert "| default | 288 | 16 | 3 |" in output
+    assert (tmp_path / "iteration_cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path, capsys):
     none = ["--sweep_parameters=", "--sweep_rows=", "--sweep_krylov="]
-    result = run("--rows=100000000000", *none, f"--output_dir={tmp_path}", check=False)
-    assert "Left out: Case(swept='default'" in result.stdout
-    assert "bytes are more than half of the machine's" in result.stdout
-    assert result.stderr.strip().splitlines()[-1].startswith("No case fits into memory.")
+    line = scripts.refusal(SCRIPT, "--rows=100000000000", *none, f"--output_dir={tmp_path}")
+    assert line.startswith("No case fits into memory.")
+    output = capsys.readouterr().out
+    assert "Left out: Case(swept='default'" in output
+    assert "bytes are more than half of the machine's" in output
 
 
 @pytest.mark.parametrize(
@@ -62,16 +60,14 @@ def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path):
     ],
 )
 def test_wrong_flags_end_with_a_line(flag, message):
-    result = run(flag, check=False)
-    assert result.returncode != 0
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    assert message in scripts.refusal(SCRIPT, flag)
 
 
-def test_memory_in_short_form(tmp_path):
-    output = run("--quick", "--memory", f"--output_dir={tmp_path}").stdout
+def test_memory_in_short_form(tmp_path, capsys):
+    flags = ["--quick", "--memory", "--newton=jit_compile=False"]
+    scripts.call(SCRIPT, *flags, f"--output_dir={tmp_path}")
     (row,) = read(tmp_path / "memory.csv")
     assert (row["krylov_dimension"], row["basis_rows"]) == ("3", "4")
     assert abs(int(row["parameters"]) - 4000) < 400
     assert float(row["vectors"]) - float(row["beyond_basis"]) == pytest.approx(4)
-    assert f"| {row['parameters']} | 3 | 4 |" in output
+    assert f"| {row['parameters']} | 3 | 4 |" in capsys.readouterr().out
