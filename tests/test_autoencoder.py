@@ -9,6 +9,9 @@ import pytest
 import scripts
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl.testing import flagsaver
+
+import keras_sfn
 
 EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "autoencoder.py"
 
@@ -55,16 +58,13 @@ def test_from_the_plateau_of_sgd_and_again_from_its_checkpoint(data_dir, tmp_pat
     ]
     flags += ["--initializer=sparse", "--lanczos_steps=4", "--plateau_learning_rate=0.05"]
     first = tmp_path / "first"
-    names = "saddle_free_newton,damped_newton,nesterov,adam"
-    rates = ["--adam_learning_rate=1e-3,1e-2", "--sgd_learning_rate=0.01"]
-    start = ["--start=plateau", f"--optimizer={names}", f"--output_dir={first}"]
-    scripts.call(EXAMPLE, *start, *rates, *flags)
+    start = ["--start=plateau", "--optimizer=saddle_free_newton,adam", f"--output_dir={first}"]
+    scripts.call(EXAMPLE, *start, "--adam_learning_rate=1e-3,1e-2", *flags)
     by_name = {}
     for row in read_losses(first / "losses.csv"):
         by_name.setdefault(row["optimizer"], []).append(row)
     way = by_name.pop("sgd until it stalls")
-    trained = [*names.split(",")[:3], "adam 0.001", "adam 0.01"]
-    assert list(by_name) == trained
+    assert list(by_name) == ["saddle_free_newton", "adam 0.001", "adam 0.01"]
     plateau = min(float(row["mean_squared_error"]) for row in way)
     assert plateau < float(way[0]["mean_squared_error"])
     for rows in by_name.values():
@@ -108,6 +108,25 @@ def test_a_prepared_image_set_of_tfds(data_dir, tmp_path, channels):
     )
     assert read_losses(tmp_path / "losses.csv")
     assert (tmp_path / "reconstructions.png").exists()
+
+
+def test_optimizers_have_the_settings_of_the_flags():
+    settings = {"krylov_dimension": 7, "inner_steps": 2, "sgd_learning_rate": ["0.2", "0.3"]}
+    with scripts.loaded(EXAMPLE) as example, flagsaver.flagsaver(**settings):
+        for name, kind in (
+            ("saddle_free_newton", keras_sfn.SaddleFreeNewton),
+            ("damped_newton", keras_sfn.DampedNewton),
+        ):
+            assert example.learning_rates(name) == [1.0]
+            optimizer = example.make_optimizer(name, 1.0, 200)
+            assert type(optimizer) is kind
+            config = optimizer.get_config()
+            assert (config["krylov_dimension"], config["inner_steps"]) == (7, 2)
+            assert config["curvature_batch_size"] == 50
+        assert example.learning_rates("nesterov") == [0.2, 0.3]
+        momentum = example.make_optimizer("nesterov", 0.2, 200)
+        assert (momentum.nesterov, momentum.momentum) == (True, 0.99)
+        assert float(momentum.learning_rate) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,15 @@ PARAMETERS, ROWS = 288, 16
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("export")
     flags = ["--quick", "--newton=krylov_dimension=3", f"--output_dir={path}"]
+    if tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 21):
+        scripts.call(SCRIPT, *flags)
+        return path
     try:
         scripts.call(SCRIPT, *flags)
     except SystemExit as stop:
         # The one reason for which there is nothing to test.
-        assert tuple(map(int, tf.__version__.split(".")[:2])) < (2, 21)
-        assert re.search(r"^TensorFlow \S+ emits no StableHLO. Use a newer one.$", stop.code)
+        if not re.search(r"^TensorFlow \S+ emits no StableHLO. Use a newer one.$", str(stop.code)):
+            raise
     return path
 
 
