@@ -29,13 +29,13 @@ def read_losses(path):
 @pytest.mark.slow
 def test_digits_with_ours_and_kerass(data_dir, tmp_path):
     flags = ["--seconds=1", "--points=4", f"--output_dir={tmp_path}"]
-    flags += [f"--data_dir={data_dir}", "--optimizer=saddle_free_newton,adam,sgd"]
+    flags += [f"--data_dir={data_dir}", "--optimizer=saddle_free_newton,adam"]
     result = scripts.run(EXAMPLE, *flags)
     rows = read_losses(tmp_path / "losses.csv")
     by_name = {}
     for row in rows:
         by_name.setdefault(row["optimizer"], []).append(float(row["mean_squared_error"]))
-    assert list(by_name) == ["saddle_free_newton", "adam", "sgd"]
+    assert list(by_name) == ["saddle_free_newton", "adam"]
     starts = [losses[0] for losses in by_name.values()]
     np.testing.assert_allclose(starts, starts[0], rtol=1e-5)
     for losses in by_name.values():

@@ -164,7 +164,14 @@ def test_a_model_that_is_not_compiled_and_batches_that_do_not_fit_are_refused():
 
 @pytest.mark.slow
 def test_a_model_of_keras_applications():
-    model = keras.applications.MobileNetV3Small(input_shape=(32, 32, 3), weights=None, classes=10)
+    """The first half of it, which has blocks of all kinds."""
+    whole = keras.applications.MobileNetV3Small(input_shape=(32, 32, 3), weights=None)
+    kinds = lambda layers: {type(layer) for layer in layers}
+    half = whole.layers[: len(whole.layers) // 2]
+    # The other half ends in what classifies.
+    assert kinds(whole.layers) - kinds(half) <= {keras.layers.Dropout, keras.layers.Flatten}
+    pooled = keras.layers.GlobalAveragePooling2D()(half[-1].output)
+    model = keras.Model(whole.input, keras.layers.Dense(10, activation="softmax")(pooled))
     model.compile(loss="sparse_categorical_crossentropy")
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0, 255, size=(8, 32, 32, 3)), rng.integers(0, 10, 8)
