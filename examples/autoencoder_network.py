@@ -46,9 +46,14 @@ class Sparse(keras.initializers.Initializer):
 
 
 def build_autoencoder(
-    pixels: int, hidden: Sequence[int], activation: str, initializer: str, seed: int
+    pixels: int,
+    hidden: Sequence[int],
+    activation: str,
+    initializer: str,
+    seed: int,
+    output_activation: str | None = None,
 ) -> keras.Model:
-    """Returns pixels -> hidden[0] -> ... -> hidden[-1] (linear code) -> ... -> pixels (linear).
+    """Returns pixels -> hidden[0] -> ... -> hidden[-1] (linear code) -> ... -> pixels.
 
     Args:
         pixels: Width of input and output.
@@ -56,6 +61,7 @@ def build_autoencoder(
         activation: Of all hidden layers but the code.
         initializer: One of `INITIALIZERS`.
         seed: Of the weights.
+        output_activation: Of the last layer; None for a linear one.
     """
     keras.utils.set_random_seed(seed)
     *widths, code = hidden
@@ -63,7 +69,7 @@ def build_autoencoder(
     layers = [(width, activation, None) for width in widths]
     layers += [(code, None, "code")]
     layers += [(width, activation, None) for width in reversed(widths)]
-    layers += [(pixels, None, None)]
+    layers += [(pixels, output_activation, None)]
     model = keras.Sequential([keras.Input((pixels,))])
     for index, (width, function, name) in enumerate(layers):
         kernel = Sparse(len(layers) * seed + index) if initializer == "sparse" else initializer

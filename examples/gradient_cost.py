@@ -8,17 +8,28 @@ def first_order_step(batch_size: int, rows: int) -> float:
     return batch_size / rows
 
 
-def newton_step(batch_size: int, curvature_rows: int, krylov_dimension: int, rows: int) -> float:
-    """Returns the cost of a step of a Krylov method, with the previous step in its subspace.
+def newton_step(
+    batch_size: int,
+    curvature_rows: int,
+    krylov_dimension: int,
+    rows: int,
+    *,
+    inner_steps: int = 1,
+    use_previous_step: bool = True,
+) -> float:
+    """Returns the cost of a step of a Krylov method.
 
     A product counts as two gradients and a forward pass as half a gradient. There is a product for
-    each Lanczos vector and one for the previous step, and three dampings are tried.
+    each Lanczos vector and one for the previous step where that is used; each inner step takes a
+    gradient and tries three dampings.
 
     Args:
         batch_size: Rows of the gradient.
         curvature_rows: Rows of the Hessian.
         krylov_dimension: Lanczos vectors.
         rows: Of the training set.
+        inner_steps: Steps in one subspace.
+        use_previous_step: Whether the previous step is in the subspace.
     """
-    products = 2 * (krylov_dimension + 1) * min(curvature_rows, batch_size)
-    return (batch_size + products + 0.5 * 3 * batch_size) / rows
+    products = 2 * (krylov_dimension + use_previous_step) * min(curvature_rows, batch_size)
+    return (products + inner_steps * (1 + 0.5 * 3) * batch_size) / rows

@@ -68,7 +68,7 @@ class TimedTraining(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Records, shows progress, sets the learning rate, stops at the end of the budget."""
-        self._steps += 1
+        self._steps += self.model.steps_per_execution
         now = time.perf_counter()
         if math.isnan(self.first_step_seconds):
             self.first_step_seconds = now - self._start

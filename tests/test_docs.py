@@ -8,6 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "contributing.md",
     ROOT / "docs" / "experiments.md",
     ROOT / "docs" / "distributed.md",
@@ -29,7 +30,7 @@ def test_programs_run(program):
 def test_links_and_named_sources_exist(document):
     text = document.read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
-    sources = re.findall(r"`((?:keras_sfn|tests|examples|\.ci)/\w+\.py)`", text)
+    sources = re.findall(r"`((?:keras_sfn|tests|examples|\.ci)/[\w/]+\.py)`", text)
     assert sources
     missing = [link for link in links if not (document.parent / link).exists()]
     missing += [source for source in sources if not (ROOT / source).exists()]

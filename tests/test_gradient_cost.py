@@ -12,3 +12,8 @@ def test_a_newton_step_counts_gradient_products_and_trials():
     assert gradient_cost.newton_step(800, 200, 10, 800) == 1 + 11 * 2 / 4 + 1.5
     # The Hessian never sees more rows than the gradient.
     assert gradient_cost.newton_step(400, 1000, 1, 800) == 0.5 + 2 * 2 * 0.5 + 0.75
+
+
+def test_each_inner_step_has_its_own_gradient_and_trials():
+    cost = gradient_cost.newton_step(100, 50, 5, 100, inner_steps=3, use_previous_step=False)
+    assert cost == 5 * 2 / 2 + 3 * (1 + 1.5)

@@ -19,8 +19,7 @@ def quadratic(eigenvalues, symmetric):
     )
 
 
-@pytest.mark.parametrize("graph", [False, True])
-@pytest.mark.parametrize("learning_rate", [1.0, 0.25])
+@pytest.mark.parametrize(("graph", "learning_rate"), [(False, 1.0), (False, 0.25), (True, 0.25)])
 def test_figures_by_hand(symmetric, graph, learning_rate):
     eigenvalues = np.array([-3.0, 0.5, 2.0, 6.0])
     x, matrix, loss_fn = quadratic(eigenvalues, symmetric)
@@ -104,8 +103,9 @@ def _bad_product(x, at):
         ("candidate not finite", lambda x, at: tf.reduce_sum(_wall(x.value, at, -np.inf)), {}),
     ],
 )
-@pytest.mark.parametrize("damping", ["search", "adaptive", 0.1])
-@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize(
+    ("damping", "graph"), [("search", False), ("adaptive", False), (0.1, False), ("search", True)]
+)
 def test_outcomes_that_are_not_finite_name_the_first_cause(
     outcome, loss_fn, options, damping, graph
 ):

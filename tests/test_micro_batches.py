@@ -32,6 +32,7 @@ def network(*layers, **options):
         ]
     )
     fit = {key: options.pop(key) for key in ("run_eagerly", "loss") if key in options}
+    options = {"jit_compile": False} | options
     optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=4, **options)
     model.compile(optimizer, fit.pop("loss", "mse"), metrics=["mae"], **fit)
     return model
@@ -52,15 +53,20 @@ def assert_same(first, second, atol=2e-5):
         np.testing.assert_allclose(ours, theirs, atol=atol)
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """A training without slices."""
+    return trained()
+
+
 @pytest.mark.parametrize("size", [ROWS // 2, 8, 1, 100])
-def test_slices_give_the_step_of_the_whole_batch(size):
-    assert_same(trained(micro_batch_size=size), trained())
+def test_slices_give_the_step_of_the_whole_batch(size, whole):
+    assert_same(trained(micro_batch_size=size), whole)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"jit_compile": False},
         {"jit_compile": True},
         {"batch_size": 12},  # A last batch that is smaller, and of one slice with a rest.
         {"batch_size": 18},  # A last batch that is smaller than a slice.

@@ -25,9 +25,14 @@ def assert_same(ours, theirs, tolerance):
         np.testing.assert_allclose(one, other, atol=10 * tolerance)
 
 
+@pytest.fixture(scope="module")
+def one():
+    """The training on one device, in single precision."""
+    return replica_runs.train("plain")
+
+
 @pytest.mark.parametrize("count", [2, 4])
-def test_ten_steps_in_single_precision_as_one_device(count):
-    one = replica_runs.train("plain")
+def test_ten_steps_in_single_precision_as_one_device(count, one):
     with mirrored(count).scope():
         several = replica_runs.train("plain")
     assert len(one["losses"]) == 10
@@ -149,7 +154,7 @@ def test_state_that_replicas_hold_parts_of_is_counted_once():
             counts = Counts()
             joined = layers.concatenate([counts(inputs["a"]), layers.Embedding(5, 3)(inputs["b"])])
             model = keras.Model(inputs, layers.Dense(2)(joined))
-            model.compile(keras_sfn.SaddleFreeNewton(krylov_dimension=3), "mse")
+            model.compile(keras_sfn.SaddleFreeNewton(krylov_dimension=3, jit_compile=False), "mse")
         loss = model.fit(batches, verbose=0, shuffle=False).history["loss"][0]
         found.append((loss, float(counts.seen.result())))
     assert found[0][1] == found[1][1] == 17
@@ -165,7 +170,7 @@ def test_minimize_takes_the_step_of_the_sum_of_the_replicas_losses(compiled):
         with scope.scope():
             keras.utils.set_random_seed(0)
             model = keras.Sequential([keras.Input((6,)), layers.Dense(2, "tanh")])
-            optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=3)
+            optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=3, jit_compile=False)
             optimizer.build(model.trainable_variables)
 
         def step(model=model, optimizer=optimizer, rows=rows):

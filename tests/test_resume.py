@@ -73,6 +73,20 @@ def uninterrupted(double_precision):
     return run
 
 
+@pytest.fixture(scope="module")
+def halfway(double_precision):
+    """Models after two epochs, once for each setting, to be saved and not to be changed."""
+    done = {}
+
+    def run(settings="search"):
+        if settings not in done:
+            done[settings] = compiled(settings)
+            fit(done[settings], 2)
+        return done[settings]
+
+    return run
+
+
 def check(model, losses, uninterrupted, settings="search"):
     expected_losses, expected_weights = uninterrupted(settings)
     np.testing.assert_allclose(losses, expected_losses[2:], rtol=1e-6)
@@ -81,9 +95,8 @@ def check(model, losses, uninterrupted, settings="search"):
 
 
 @pytest.mark.parametrize("settings", ["search", "adaptive", "schedule"])
-def test_save_and_load_model(settings, uninterrupted, tmp_path):
-    model = compiled(settings)
-    fit(model, 2)
+def test_save_and_load_model(settings, halfway, uninterrupted, tmp_path):
+    model = halfway(settings)
     model.save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras")
     assert type(restored.optimizer) is keras_sfn.SaddleFreeNewton
@@ -99,9 +112,8 @@ def test_save_and_load_under_xla(tmp_path):
     np.testing.assert_allclose(fit(restored, 2), losses[2:], rtol=1e-6)
 
 
-def test_weights_and_optimizer_variables(uninterrupted):
-    model = compiled()
-    fit(model, 2)
+def test_weights_and_optimizer_variables(halfway, uninterrupted):
+    model = halfway()
     weights, state = model.get_weights(), [v.numpy() for v in model.optimizer.variables]
     other = compiled(seed=2)
     other.optimizer.build(other.trainable_variables)
@@ -111,9 +123,8 @@ def test_weights_and_optimizer_variables(uninterrupted):
     check(other, fit(other, 2), uninterrupted)
 
 
-def test_save_weights_has_the_optimizer_too(uninterrupted, tmp_path):
-    model = compiled()
-    fit(model, 2)
+def test_save_weights_has_the_optimizer_too(halfway, uninterrupted, tmp_path):
+    model = halfway()
     model.save_weights(tmp_path / "all.weights.h5")
     other = compiled(seed=2)
     other.optimizer.build(other.trainable_variables)
@@ -154,9 +165,8 @@ def test_backup_and_restore(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("built", [True, False])
-def test_tensorflow_checkpoint(built, uninterrupted, tmp_path):
-    model = compiled()
-    fit(model, 2)
+def test_tensorflow_checkpoint(built, halfway, uninterrupted, tmp_path):
+    model = halfway()
     path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(tmp_path / "ckpt")
     other = compiled(seed=2)
     if built:
@@ -167,9 +177,8 @@ def test_tensorflow_checkpoint(built, uninterrupted, tmp_path):
     check(other, fit(other, 2), uninterrupted)
 
 
-def test_every_part_of_the_state_is_an_optimizer_variable():
-    model = compiled("adaptive")
-    fit(model, 1)
+def test_every_part_of_the_state_is_an_optimizer_variable(halfway):
+    model = halfway("adaptive")
     names = {v.name.rsplit("/")[-1] for v in model.optimizer.variables}
     assert names >= {
         "iteration",
@@ -190,11 +199,10 @@ def test_a_learning_rate_set_by_hand_is_saved(tmp_path):
     assert float(keras.models.load_model(tmp_path / "model.keras").optimizer.learning_rate) == 0.25
 
 
-def test_saved_models_hold_plain_json(tmp_path):
+def test_saved_models_hold_plain_json(halfway, tmp_path):
     import zipfile
 
-    model = compiled("schedule")
-    fit(model, 1)
+    model = halfway("schedule")
     model.save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         config = json.loads(archive.read("config.json"))

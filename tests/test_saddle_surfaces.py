@@ -1,13 +1,11 @@
 """The trajectories are those of the paper's first figure."""
 
 import csv
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import scripts
 
 EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "saddle_surfaces.py"
 
@@ -16,11 +14,7 @@ EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "saddle_surfaces.p
 def results(tmp_path_factory):
     """The last point of each trajectory, and how many points it has."""
     folder = tmp_path_factory.mktemp("results")
-    subprocess.run(
-        [sys.executable, str(EXAMPLE), f"--output_dir={folder}"],
-        check=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(EXAMPLE.parent.parent), *sys.path])},
-    )
+    scripts.call(EXAMPLE, f"--output_dir={folder}")
     assert (folder / "trajectories.png").read_bytes().startswith(b"\x89PNG")
     ends = {}
     with open(folder / "trajectories.csv") as file:

@@ -8,9 +8,9 @@ import timed_training
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
 
 
-def train(seconds, points, cosine=False, **options):
+def train(seconds, points, cosine=False, executed_at_once=1, **options):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.compile(keras.optimizers.SGD(0.01), "mse", steps_per_execution=executed_at_once)
     timer = timed_training.TimedTraining("sgd", X, seconds, points, cosine, **options)
     model.fit(X, X, batch_size=20, epochs=100_000, verbose=0, callbacks=[timer])
     return model, timer
@@ -41,3 +41,9 @@ def test_the_learning_rate_falls_to_zero():
 def test_other_targets():
     model, timer = train(0.1, 1, targets=X + 1)
     assert timer.records[-1][2] == pytest.approx(model.evaluate(X, X + 1, verbose=0), rel=1e-5)
+
+
+def test_steps_are_counted_that_keras_takes_at_once():
+    model, timer = train(0.1, 1, executed_at_once=2)
+    _, steps, _ = timer.records[-1]
+    assert steps == int(model.optimizer.iterations.numpy()) > 0

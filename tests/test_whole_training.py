@@ -44,7 +44,7 @@ def test_two_layers_leave_the_saddle_at_zero(damping):
 
     gradient_descent = train(keras.optimizers.SGD(0.1))
     assert gradient_descent[-1] == gradient_descent[0]
-    ours = train(keras_sfn.SaddleFreeNewton(damping=damping))
+    ours = train(keras_sfn.SaddleFreeNewton(damping=damping, jit_compile=False))
     assert ours[-1] < 1e-4 * ours[0]
 
 

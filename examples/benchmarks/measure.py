@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turn, versions, CSV and figures."""
+"""What the benchmarks share: flags, timing in turn, fresh processes, versions, tables, figures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import matplotlib
 import numpy as np
+from absl import flags
+
+import keras_sfn
 
 matplotlib.use("Agg")
 from matplotlib import figure as figure_lib
@@ -65,9 +70,10 @@ def _seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def versions(packages: Sequence[str] = ("tensorflow", "keras", "keras_sfn", "numpy")) -> str:
+def versions(packages: Sequence[str] = ("tensorflow", "keras", "numpy")) -> str:
     """Returns one line that says with what figures were taken: versions and cores, no names."""
-    parts = [f"Python {platform.python_version()}"]
+    # The package that is imported, which need not be the one that is installed.
+    parts = [f"Python {platform.python_version()}", f"keras_sfn {keras_sfn.__version__}"]
     parts += [f"{package} {importlib.metadata.version(package)}" for package in packages]
     return ", ".join([*parts, f"{len(os.sched_getaffinity(0))} CPU cores"])
 
@@ -91,7 +97,80 @@ def save_figure(path: pathlib.Path, figure: figure_lib.Figure, made_with: str) -
 
 
 def output_directory(name: str) -> pathlib.Path:
-    """Makes a directory for results, with those above it, and returns it."""
+    """Makes a directory for results, with those above it, and returns it.
+
+    Raises:
+        SystemExit: It cannot be made; with the reason in one line.
+    """
     path = pathlib.Path(name)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"--output_dir={name} cannot be made: {error.strerror}.")
     return path
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns a table in Markdown; floats have four digits, and None is an empty cell."""
+    lines = [header, ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """Ends the program where it has arguments that are not flags."""
+    if len(argv) > 1:
+        sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+
+
+def set_flags(values: Mapping[str, Any]) -> None:
+    """Gives flags other values than those of the command line, for short forms."""
+    for name, value in values.items():
+        setattr(flags.FLAGS, name, value)
+
+
+def positive_integers(flag: str, values: Sequence[str], least: int = 1) -> list[int]:
+    """Returns the integers of a list flag; numbers such as 1e4 are allowed.
+
+    Args:
+        flag: Its name, for the message.
+        values: As they were passed.
+        least: How many there must be.
+
+    Raises:
+        SystemExit: One is no positive integer, or there are too few; in one line.
+    """
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        numbers = [0.0]
+    if len(numbers) < least or not all(n >= 1 and n == n // 1 < np.inf for n in numbers):
+        sys.exit(
+            f"--{flag}={','.join(values)} must be integers >= 1, at least {least} of them, with a "
+            "comma between two."
+        )
+    return [int(number) for number in numbers]
+
+
+def output_of(script: pathlib.Path, flags: Sequence[str]) -> str:
+    """Runs a script of the project in a fresh Python process and returns what it prints.
+
+    Raises:
+        SystemExit: It failed; with the last line of its errors.
+    """
+    done = subprocess.run(
+        [sys.executable, str(script), *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        sys.exit(f"{script.name} {' '.join(flags)} failed ({done.returncode}): {reason}")
+    return done.stdout

@@ -1,0 +1,131 @@
+"""The parts of a step as compiled functions of the same three arguments.
+
+Each takes the point, a vector (both of shape (n,)) and the batch, so that nothing large is a
+constant of a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import deep_autoencoder
+import tensorflow as tf
+
+from keras_sfn import hessian, objective, vectors
+
+# From the module, because the package's `lanczos` is the function, which copies the basis.
+from keras_sfn.lanczos import build as build_krylov
+
+
+class Programs:
+    """Functions of (point, vector, batch) for one autoencoder and batch size.
+
+    Args:
+        widths: Of the autoencoder, see `deep_autoencoder`.
+        rows: Of the batch.
+        jit_compile: Whether XLA compiles the functions.
+
+    Attributes:
+        arguments: A point, a seeded vector and a batch to call them with.
+    """
+
+    def __init__(self, widths: Sequence[int], rows: int, jit_compile: bool = True) -> None:
+        self._model = deep_autoencoder.build(widths)
+        self._space = vectors.ParameterSpace(self._model.trainable_variables)
+        self._jit_compile = jit_compile
+        self.arguments: tuple[tf.Tensor, ...] = (
+            self._space.flatten(self._space.values()),
+            tf.random.stateless_normal((self._space.size,), (1, 1)),
+            deep_autoencoder.batch(widths, rows),
+        )
+
+    def loss(self) -> Any:
+        """Returns a function to the loss, a scalar."""
+        return self._compiled(lambda point, vector, batch: self._objective(batch).loss(point))
+
+    def gradient(self) -> Any:
+        """Returns a function to the gradient, shape (n,)."""
+        return self._compiled(lambda point, vector, batch: self._objective(batch).gradient(point))
+
+    def gradients(self, count: int) -> Any:
+        """Returns a function that takes so many steps down the gradient, shape (n,)."""
+
+        def loop(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+            del vector
+            objective_ = self._objective(batch)
+            return tf.while_loop(
+                lambda index, _: index < count,
+                lambda index, here: (index + 1, here - 0.01 * objective_.gradient(here)),
+                (tf.constant(0), point),
+            )[1]
+
+        return self._compiled(loop)
+
+    def product(self) -> Any:
+        """Returns a function to H times the vector, shape (n,)."""
+        return self._compiled(lambda point, vector, batch: self._matvec(point, batch)(vector))
+
+    def products(self, count: int) -> Any:
+        """Returns a function that takes so many products, each of the one before, normalised.
+
+        It gives the norm of the last product, and the last vector's product with the first: the
+        least that keeps all of the loop in the program.
+        """
+
+        def loop(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            matvec = self._matvec(point, batch)
+
+            def body(index: tf.Tensor, row: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                product = matvec(row)
+                norm = vectors.norm(product)
+                return index + 1, product / norm, norm
+
+            start = (tf.constant(0), vector, tf.zeros((), vector.dtype))
+            _, last, norm = tf.while_loop(lambda index, *_: index < count, body, start)
+            return norm, tf.tensordot(last, vector, 1)
+
+        return self._compiled(loop)
+
+    def krylov(self, count: int, reorthogonalize: bool = True) -> Any:
+        """Returns a function to what the optimizer's Lanczos process makes of so many products.
+
+        It gives the projected matrix, shape (count, count), and the norm of the residual.
+        """
+
+        def run(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            matvec = self._matvec(point, batch)
+            result = build_krylov(matvec, vector, count, "partial" if reorthogonalize else "none")
+            return result.projected, tf.norm(result.residual)
+
+        return self._compiled(run)
+
+    def vector_passes(self, count: int, vectors_: int) -> Any:
+        """Returns a function that halves each of so many vectors and adds the point, `count` times.
+
+        All are read and written every time, and together they are as long as a basis, of which a
+        cache holds as much or as little. It gives the first number of the last vector.
+        """
+
+        def loop(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+            del batch
+            start = (tf.constant(0), tf.tile(vector[None], (vectors_, 1)))
+            return tf.while_loop(
+                lambda index, _: index < count,
+                lambda index, rows: (index + 1, point + 0.5 * rows),
+                start,
+            )[1][-1, 0]
+
+        return self._compiled(loop)
+
+    def _objective(self, batch: tf.Tensor) -> objective.Objective:
+        def loss_fn() -> tuple[tf.Tensor, None]:
+            return tf.reduce_mean((self._model(batch, training=True) - batch) ** 2), None
+
+        return objective.Objective(loss_fn, self._space)
+
+    def _matvec(self, point: tf.Tensor, batch: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        return hessian.hessian_vector_product(self._objective(batch), point)
+
+    def _compiled(self, function: Callable[..., Any]) -> Any:
+        return tf.function(function, autograph=False, jit_compile=self._jit_compile)

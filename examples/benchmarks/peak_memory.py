@@ -1,0 +1,62 @@
+"""Peak memory of a step in vectors of the length of the parameters, from a fresh process."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import measure
+
+_SCRIPT = pathlib.Path(__file__).parent / "peak_of_steps.py"
+
+
+class Peak(NamedTuple):
+    """What steps take, in vectors of n numbers.
+
+    Attributes:
+        parameters: Number n of parameters.
+        krylov_dimension: Lanczos vectors a step.
+        basis_rows: Vectors in the basis, with the previous step if it has a place there.
+        vectors: What TensorFlow had allocated at the peak of the steps after the first, without
+            the parameters themselves.
+        beyond_basis: The same without the basis.
+        process_vectors: By how much the peak of the process rose from before the first step: with
+            what the compiler took, and what was freed and not given back.
+    """
+
+    parameters: int
+    krylov_dimension: int
+    basis_rows: int
+    vectors: float
+    beyond_basis: float
+    process_vectors: float
+
+
+def of_steps(widths: Sequence[int], rows: int, krylov_dimension: int, newton: str) -> Peak:
+    """Trains an autoencoder in a process of its own.
+
+    Args:
+        widths: Of the autoencoder.
+        rows: Of the batch; few, so that activations take next to nothing.
+        krylov_dimension: Lanczos vectors a step.
+        newton: Other arguments of the optimizer.
+    """
+    figures = _run(widths, rows, krylov_dimension, newton)
+    vector = 4 * figures["parameters"]
+    vectors = figures["allocated_bytes"] / vector - 1
+    return Peak(
+        figures["parameters"],
+        krylov_dimension,
+        figures["basis_rows"],
+        vectors,
+        vectors - figures["basis_rows"],
+        figures["process_bytes"] / vector,
+    )
+
+
+def _run(widths: Sequence[int], rows: int, krylov_dimension: int, newton: str) -> dict[str, Any]:
+    flags = [f"--widths={','.join(map(str, widths))}", f"--rows={rows}", f"--newton={newton}"]
+    output = measure.output_of(_SCRIPT, [*flags, f"--krylov_dimension={krylov_dimension}"])
+    return json.loads(output.splitlines()[-1])

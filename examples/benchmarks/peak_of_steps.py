@@ -1,0 +1,58 @@
+"""Takes some steps on an autoencoder in `fit`, and prints as JSON how much memory they took.
+
+`iteration_cost.py --memory` runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Sequence
+
+import deep_autoencoder
+import measure
+import newton_options
+import tensorflow as tf
+from absl import app, flags
+
+_WIDTHS = flags.DEFINE_list("widths", ["12", "8", "4"], "Pixels, and widths down to the code.")
+_ROWS = flags.DEFINE_integer("rows", 8, "Rows of the batch.", lower_bound=1)
+_KRYLOV = flags.DEFINE_integer("krylov_dimension", 10, "Lanczos vectors a step.", lower_bound=1)
+_NEWTON = flags.DEFINE_string("newton", "", "Other arguments of the optimizer.")
+
+_MORE_STEPS = 3
+
+# What the system counts in.
+_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains and prints."""
+    measure.refuse_arguments(argv)
+    widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
+    optimizer = newton_options.optimizer("newton", _NEWTON.value, krylov_dimension=_KRYLOV.value)
+    model = deep_autoencoder.build(widths)
+    model.compile(optimizer, "mse")
+    images = deep_autoencoder.batch(widths, _ROWS.value).numpy()
+    before = _process_bytes()
+    model.fit(images, images, batch_size=_ROWS.value, verbose=0)
+    # The first step compiles; the others are like all later ones.
+    device, *_ = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    tf.config.experimental.reset_memory_stats(device.name)
+    model.fit(images, images, batch_size=_ROWS.value, epochs=_MORE_STEPS, verbose=0)
+    figures = {
+        "parameters": model.count_params(),
+        "basis_rows": len(optimizer.last_step.ritz_values),
+        "allocated_bytes": tf.config.experimental.get_memory_info(device.name)["peak"],
+        "process_bytes": _process_bytes() - before,
+    }
+    print(json.dumps(figures))
+
+
+def _process_bytes() -> int:
+    return _UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    app.run(main)

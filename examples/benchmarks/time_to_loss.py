@@ -1,0 +1,294 @@
+r"""Time to a given training loss: saddle-free Newton against tuned first-order methods and L-BFGS.
+
+    python examples/benchmarks/time_to_loss.py --task=digits_autoencoder
+    python examples/benchmarks/time_to_loss.py --task=poisson --newton= \
+        --newton="krylov_dimension=30,inner_steps=2" --seeds=5
+
+Every run has the same seconds. Adam and SGD with Nesterov momentum 0.99, their rates falling to
+zero over these seconds along a cosine, are tuned on the first seeds, over learning rate x batch
+size; the best goes on to the other seeds. Saddle-free Newton has its default settings and those of
+each --newton. L-BFGS is TensorFlow Probability's, on the whole training set. Written to
+--output_dir, each run when it ends: runs.csv; at the end curves.png, and a table is printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# So that the examples' own modules are found where this file is run as a script.
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import keras
+import lbfgs
+import measure
+import tasks
+import time_to_loss_results
+import time_to_loss_settings
+import training_runs
+from absl import app, flags, logging
+
+import keras_sfn
+
+_TASK = flags.DEFINE_enum(
+    "task", "digits_autoencoder", list(time_to_loss_settings.DEFAULTS), "What is trained."
+)
+_METHODS = flags.DEFINE_list("methods", "newton,adam,sgd,lbfgs", "What trains it, in turn.")
+_SECONDS = flags.DEFINE_float(
+    "seconds", None, "Training time of each run; by default the task's own.", lower_bound=0.1
+)
+_POINTS = flags.DEFINE_integer("points", 60, "Records of a run.", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each optimizer: 0, 1, ...", lower_bound=1)
+_TUNING_SEEDS = flags.DEFINE_integer(
+    "tuning_seeds", 1, "On the first so many the whole grids are run.", lower_bound=1
+)
+_NEWTON = flags.DEFINE_multi_string(
+    "newton",
+    [""],
+    "Arguments of SaddleFreeNewton, as name=value,name=value; may be repeated; empty for the "
+    "defaults. `batch_size` is one too.",
+)
+_NEWTON_BATCH = flags.DEFINE_integer(
+    "newton_batch_size", None, "Rows a step of ours; by default the task's own.", lower_bound=1
+)
+_ADAM_RATES = flags.DEFINE_list("adam_rates", None, "Adam's; by default the task's own.")
+_SGD_RATES = flags.DEFINE_list("sgd_rates", None, "SGD's; by default the task's own.")
+_BATCHES = flags.DEFINE_list("batch_sizes", None, "Of both; by default the task's own.")
+_JIT = ("auto", "true", "false")
+_ADAM_JIT = flags.DEFINE_enum(
+    "adam_jit", "auto", _JIT, "Whether XLA compiles Adam and SGD; auto tries what is faster."
+)
+_LBFGS_JIT = flags.DEFINE_enum("lbfgs_jit", "auto", _JIT, "The same for L-BFGS.")
+_AT_ONCE = flags.DEFINE_integer(
+    "steps_per_execution", 10, "Of Adam and SGD, before Keras is back in Python.", lower_bound=1
+)
+_MEMORY = flags.DEFINE_list("lbfgs_memory", ["10", "50"], "Pairs that L-BFGS keeps.")
+_ROWS = flags.DEFINE_integer("rows", None, "Only so many rows, or sequences, or points.", 1)
+_HIDDEN = flags.DEFINE_list("hidden", None, "Widths of the hidden layers (not of `adding`).")
+_LENGTH = flags.DEFINE_integer("length", 50, "Steps of `adding`.", lower_bound=2)
+_UNITS = flags.DEFINE_integer("units", 64, "Units of `adding`.", lower_bound=1)
+_CELL = flags.DEFINE_enum("cell", "rnn", list(tasks.CELLS), "Cell of `adding`.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared sets.")
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the set over the network if need be.")
+_QUICK = flags.DEFINE_bool("quick", False, "Tiny networks for a second each, for a try-out.")
+_RESUME = flags.DEFINE_bool("resume", False, "Skip the runs that --output_dir has already.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/time_to_loss", "Where results go.")
+
+_FIRST_ORDER: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {
+    "adam": keras.optimizers.Adam,
+    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.99, nesterov=True),
+}
+_KNOWN = ("newton", *_FIRST_ORDER, "lbfgs")
+
+# What a run returns: its records, seconds until the first step was done, and whether XLA did it.
+Outcome = tuple[list[training_runs.Record], float, str]
+Plan = dict[tuple[str, str], Callable[[int, str], Outcome]]
+
+
+def make_task() -> tasks.Task:
+    """Returns the task of the flags."""
+    sizes: dict[str, Any] = {"rows": _ROWS.value, "length": _LENGTH.value, "units": _UNITS.value}
+    if _HIDDEN.value:
+        sizes["hidden"] = time_to_loss_settings.positive_integers("hidden", _HIDDEN.value)
+    if _QUICK.value:
+        sizes |= time_to_loss_settings.QUICK_SIZES
+    taken = {name: sizes[name] for name in ("rows", "hidden") if sizes.get(name)}
+    if _TASK.value == "adding":
+        taken.pop("hidden", None)
+        return tasks.adding(sizes["length"], sizes["units"], cell=_CELL.value, **taken)
+    if _TASK.value == "poisson":
+        return tasks.poisson(**taken)
+    if _TASK.value == "fashion_autoencoder":
+        taken |= {"data_dir": _DATA_DIR.value, "download": _DOWNLOAD.value}
+        return tasks.fashion_autoencoder(**taken)
+    return tasks.digits_autoencoder(**taken)
+
+
+def read_settings() -> time_to_loss_settings.Settings:
+    """Returns budget and grids of the flags, where they are given, or else of the task."""
+    settings = time_to_loss_settings.DEFAULTS[_TASK.value]
+    if _QUICK.value:
+        settings = time_to_loss_settings.QUICK
+    given: dict[str, Any] = {"seconds": _SECONDS.value, "newton_batch_size": _NEWTON_BATCH.value}
+    for flag in (_ADAM_RATES, _SGD_RATES):
+        if flag.value is not None:
+            given[flag.name] = time_to_loss_settings.positive_numbers(flag.name, flag.value)
+    if _BATCHES.value is not None:
+        given["batch_sizes"] = time_to_loss_settings.positive_integers(
+            "batch_sizes", _BATCHES.value
+        )
+    return settings._replace(**{name: value for name, value in given.items() if value is not None})
+
+
+class Benchmark:
+    """Plans and runs the trainings of one task.
+
+    Args:
+        task: What is trained.
+        settings: Budget and grids.
+        variants: Those of saddle-free Newton.
+        memories: Those of L-BFGS.
+        points: Records of a run.
+    """
+
+    def __init__(
+        self,
+        task: tasks.Task,
+        settings: time_to_loss_settings.Settings,
+        variants: Sequence[time_to_loss_settings.Variant],
+        memories: Sequence[int],
+        points: int,
+    ) -> None:
+        self._task = task
+        self._settings = settings
+        self._budget = training_runs.Budget(settings.seconds, points)
+        self._variants = variants
+        self._memories = memories
+        # Whether XLA is faster is tried once a batch size.
+        self._first_order_xla = functools.cache(self._try_first_order)
+        self._lbfgs_xla = functools.cache(functools.partial(lbfgs.xla_is_faster, task))
+
+    def grid(self, method: str) -> Plan:
+        """Returns the runs of Adam or SGD: one a learning rate and batch size."""
+        sizes = dict.fromkeys(min(size, self._task.rows) for size in self._settings.batch_sizes)
+        return {
+            (method, f"rate {rate:g}, batch {size}"): functools.partial(
+                self._first_order, method, rate, size
+            )
+            for rate in self._rates(method)
+            for size in sizes
+        }
+
+    def at_the_edge(self, method: str, key: tuple[str, str]) -> bool:
+        """Tells whether a run of the grid has the lowest or the highest of several rates."""
+        rates = self._rates(method)
+        edges = [f"rate {rate:g}," for rate in (min(rates), max(rates))]
+        return len(rates) > 1 and key[1].startswith(tuple(edges))
+
+    def _rates(self, method: str) -> tuple[float, ...]:
+        return self._settings.adam_rates if method == "adam" else self._settings.sgd_rates
+
+    def others(self, method: str) -> Plan:
+        """Returns the runs of an optimizer that is not tuned."""
+        if method == "newton":
+            return {
+                (method, variant.settings): functools.partial(self._newton, variant)
+                for variant in self._variants
+            }
+        return {
+            (method, f"memory {memory}"): functools.partial(self._lbfgs, memory)
+            for memory in self._memories
+        }
+
+    def _try_first_order(self, size: int) -> bool:
+        rate = self._settings.adam_rates[0]
+        make = functools.partial(_FIRST_ORDER["adam"], rate)
+        return training_runs.xla_is_faster(self._task, make, size, _AT_ONCE.value)
+
+    def _first_order(self, method: str, rate: float, size: int, seed: int, label: str) -> Outcome:
+        xla = (
+            self._first_order_xla(size) if _ADAM_JIT.value == "auto" else _ADAM_JIT.value == "true"
+        )
+        optimizer = _FIRST_ORDER[method](rate)
+        records, first = training_runs.train_first_order(
+            self._task, label, optimizer, size, seed, self._budget, at_once=_AT_ONCE.value, xla=xla
+        )
+        return records, first, str(xla).lower()
+
+    def _newton(self, variant: time_to_loss_settings.Variant, seed: int, label: str) -> Outcome:
+        wanted = variant.batch_size or self._settings.newton_batch_size or self._task.rows
+        size = min(wanted, self._task.rows)
+        records, first = training_runs.train_newton(
+            self._task, label, variant.options, size, seed, self._budget
+        )
+        return records, first, str(variant.options.get("jit_compile", "auto")).lower()
+
+    def _lbfgs(self, memory: int, seed: int, label: str) -> Outcome:
+        jit = _LBFGS_JIT.value
+        xla = self._lbfgs_xla(memory) if jit == "auto" else jit == "true"
+        records, first = lbfgs.train(self._task, label, memory, seed, self._budget, xla=xla)
+        return records, first, str(xla).lower()
+
+
+def run_all(
+    benchmark: Benchmark, results: time_to_loss_results.Results, methods: Sequence[str]
+) -> dict[tuple[str, str], list[training_runs.Run]]:
+    """Runs what is not there yet, in turn over the seeds; returns the runs to compare."""
+    tuning = min(_TUNING_SEEDS.value, _SEEDS.value)
+    chosen: Plan = {}
+    for method in methods:
+        if method not in _FIRST_ORDER:
+            chosen |= benchmark.others(method)
+            continue
+        grid = benchmark.grid(method)
+        tuned: dict[tuple[str, str], list[training_runs.Run]] = {key: [] for key in grid}
+        for seed in range(tuning):
+            for key, train in grid.items():
+                tuned[key].append(_run(results, key, train, seed))
+        best = min(tuned, key=lambda key: time_to_loss_results.median_final(tuned[key]))
+        print(f"best of {len(grid)} settings of {method}: {best[1]}", flush=True)
+        if benchmark.at_the_edge(method, best):
+            print(f"No rate beyond it was tried. Widen --{method}_rates.", flush=True)
+        chosen[best] = grid[best]
+    runs: dict[tuple[str, str], list[training_runs.Run]] = {key: [] for key in chosen}
+    for seed in range(_SEEDS.value):
+        for key, train in chosen.items():
+            runs[key].append(_run(results, key, train, seed))
+    return runs
+
+
+def _run(
+    results: time_to_loss_results.Results,
+    key: tuple[str, str],
+    train: Callable[[int, str], Outcome],
+    seed: int,
+) -> training_runs.Run:
+    found = results.find(*key, seed)
+    if found is not None:
+        return found
+    records, first, xla = train(seed, f"{key[0]} ({key[1]}), seed {seed}")
+    run = training_runs.Run(*key, seed, xla, first, records)
+    results.append(run)
+    keras.utils.clear_session()
+    return run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains with each optimizer in turn and writes the results."""
+    if len(argv) > 1:
+        sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+    logging.set_verbosity(logging.ERROR)  # TFDS tells of every file it opens.
+    for method in _METHODS.value:
+        if method not in _KNOWN:
+            sys.exit(f"--methods={method} is unknown. Use {', '.join(_KNOWN)}.")
+    if "adam" not in _METHODS.value:
+        sys.exit("--methods must have adam, against which the others are measured.")
+    settings = read_settings()
+    variants = [time_to_loss_settings.newton_variant(text) for text in _NEWTON.value]
+    memories = time_to_loss_settings.positive_integers("lbfgs_memory", _MEMORY.value)
+    points = time_to_loss_settings.QUICK_POINTS if _QUICK.value else _POINTS.value
+    task = make_task()
+    task.set_precision()
+    packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
+    made_with = f"keras_sfn {keras_sfn.__version__}, {measure.versions(packages)}"
+    output = measure.output_directory(_OUTPUT_DIR.value)
+    count = task.build(0).count_params()
+    setup = f"{task.name}, {task.rows} rows, {count} parameters, {settings.seconds:g} s a run"
+    results = time_to_loss_results.Results(output / "runs.csv", setup, made_with, _RESUME.value)
+    benchmark = Benchmark(task, settings, variants, memories, points)
+    groups = run_all(benchmark, results, _METHODS.value)
+    adam = next(key for key in groups if key[0] == "adam")
+    if not math.isfinite(time_to_loss_results.median_final(groups[adam])):
+        sys.exit("Adam diverged with every rate. Choose lower --adam_rates.")
+    time_to_loss_results.plot(output / "curves.png", groups, setup, task.figure, made_with)
+    print(f"\n{setup}; {made_with}\n")
+    print(time_to_loss_results.table(groups, adam, settings.seconds, task.figure))
+    print(f"Results in {output}/: runs.csv, curves.png")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,39 @@
+"""Peaks of processes in vectors of the length of the parameters."""
+
+import json
+import pathlib
+
+import deep_autoencoder
+import measure
+import peak_memory
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks" / "peak_of_steps.py"
+
+
+def test_memory_is_counted_in_vectors(monkeypatch):
+    asked = []
+
+    def output_of(script, flags):
+        assert script.exists()
+        asked.append(flags)
+        figures = {"parameters": 1000, "basis_rows": 11}
+        figures |= {"allocated_bytes": 4000 * 18, "process_bytes": 4000 * 21}
+        return f"progress\n{json.dumps(figures)}\n"
+
+    monkeypatch.setattr(measure, "output_of", output_of)
+    peak = peak_memory.of_steps((10, 5), 2, 10, "seed=1")
+    assert peak == peak_memory.Peak(1000, 10, 11, 17.0, 6.0, 21.0)
+    assert asked == [["--widths=10,5", "--rows=2", "--newton=seed=1", "--krylov_dimension=10"]]
+
+
+@pytest.mark.slow
+def test_a_basis_is_seen_in_what_is_allocated():
+    flags = ["--widths=1000,500", "--rows=2", "--krylov_dimension=40"]
+    figures = json.loads(measure.output_of(SCRIPT, flags).splitlines()[-1])
+    assert figures["parameters"] == deep_autoencoder.parameters((1000, 500)) == 1_001_500
+    assert figures["basis_rows"] == 41
+    vector = 4 * 1_001_500
+    # Parameters, previous step, basis; and no more than as much again.
+    assert 43 * vector < figures["allocated_bytes"] < 86 * vector
+    assert figures["process_bytes"] > 41 * vector

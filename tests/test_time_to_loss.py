@@ -1,0 +1,108 @@
+"""The benchmark as a user runs it, in short form."""
+
+import pathlib
+import re
+import types
+
+import pytest
+import scripts
+import time_to_loss_results
+import time_to_loss_settings
+import training_runs
+from absl.testing import flagsaver
+
+SCRIPT = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks" / "time_to_loss.py"
+
+
+@pytest.mark.slow
+def test_the_quick_form_compares_all(tmp_path):
+    flags = ["--quick", "--task=poisson", "--seconds=0.2", "--seeds=1", f"--output_dir={tmp_path}"]
+    flags += ["--adam_jit=false", "--lbfgs_jit=false", "--lbfgs_memory=10"]
+    flags += ["--adam_rates=1e-3,1e-2", "--newton=jit_compile=False"]
+    output = scripts.run(SCRIPT, *flags).stdout
+    assert "best of 2 settings of adam: rate" in output
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    setup = (tmp_path / "runs.csv").read_text().splitlines()[1][2:]
+    assert setup == "poisson, 100 rows, 105 parameters, 0.2 s a run"
+    runs = time_to_loss_results.Results(tmp_path / "runs.csv", setup, "", True).runs
+    assert sorted(each.method for each in runs) == ["adam", "adam", "lbfgs", "newton", "sgd"]
+    table = [line.split(" | ") for line in output.splitlines() if line.startswith("| ")]
+    assert [row[0].strip("| ") for row in table[1:]] == ["newton", "adam", "sgd", "lbfgs"]
+    assert table[0][2] == "relative L2 error of u at the end (range)"
+    assert table[2][4:6] == ["0.2", "1.00"]
+    assert {row[-1].strip("| ") for row in table[1:]} == {"1"}
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """The script, a benchmark whose trainings only say what they are, and what they said."""
+    trained = []
+
+    def train(figure, seed, label):
+        trained.append((label, seed))
+        records = [training_runs.Record(float(t), t, t, figure, figure) for t in range(2)]
+        return records, 0.1, "false"
+
+    with scripts.loaded(SCRIPT) as script:
+        # The figure of a first-order training is its rate, and the lowest is the best.
+        first_order = lambda self, method, rate, size, seed, label: train(rate, seed, label)
+        monkeypatch.setattr(script.Benchmark, "_first_order", first_order)
+        other = lambda self, what, seed, label: train(1.0, seed, label)
+        monkeypatch.setattr(script.Benchmark, "_newton", other)
+        monkeypatch.setattr(script.Benchmark, "_lbfgs", other)
+        settings = time_to_loss_settings.QUICK._replace(adam_rates=(1e-3, 1e-2, 1e-4))
+        variants = [time_to_loss_settings.newton_variant("")]
+        task = types.SimpleNamespace(rows=100)
+        yield script, script.Benchmark(task, settings, variants, [10], 4), trained
+
+
+def test_the_best_settings_go_on_to_the_other_seeds_and_runs_that_are_there_do_not_run_again(
+    benchmark, tmp_path, capsys
+):
+    script, plans, trained = benchmark
+
+    def run(seeds, methods):
+        del trained[:]
+        path = tmp_path / "runs.csv"
+        results = time_to_loss_results.Results(path, "setup", "", path.exists())
+        with flagsaver.flagsaver(seeds=seeds):
+            return script.run_all(plans, results, methods)
+
+    run(1, ["adam"])
+    rates = ["0.001", "0.01", "0.0001"]
+    assert trained == [(f"adam (rate {rate}, batch 50), seed 0", 0) for rate in rates]
+    printed = capsys.readouterr().out
+    assert "best of 3 settings of adam: rate 0.0001, batch 50" in printed
+    assert "No rate beyond it was tried. Widen --adam_rates." in printed
+    groups = run(2, ["newton", "adam", "sgd", "lbfgs"])
+    assert trained == [
+        ("sgd (rate 0.001, batch 50), seed 0", 0),
+        ("newton (defaults), seed 0", 0),
+        ("lbfgs (memory 10), seed 0", 0),
+        ("newton (defaults), seed 1", 1),
+        ("adam (rate 0.0001, batch 50), seed 1", 1),
+        ("sgd (rate 0.001, batch 50), seed 1", 1),
+        ("lbfgs (memory 10), seed 1", 1),
+    ]
+    assert [key[0] for key in groups] == ["newton", "adam", "sgd", "lbfgs"]
+    assert all([run.seed for run in runs] == [0, 1] for runs in groups.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--methods=adam,hessian"],
+            r"--methods=hessian is unknown\. Use newton, adam, sgd",
+        ),
+        (["--methods=newton"], r"--methods must have adam, against which"),
+        (["--newton=krylov_dimension=0"], r"--newton=krylov_dimension=0 is refused: "),
+        (["--adam_rates=fast"], r"--adam_rates=fast must be positive numbers"),
+        (["--hidden=3,x"], r"--hidden=3,x must be integers >= 1"),
+        (["--task=fashion_autoencoder", "--data_dir=nowhere"], r"Run again with --download"),
+        (["extra"], r"Unknown arguments: \['extra'\]"),
+    ],
+)
+def test_what_cannot_be_run_says_so_in_one_line(flags, message, tmp_path):
+    line = scripts.refusal(SCRIPT, *flags, f"--output_dir={tmp_path}")
+    assert re.search(message, line)

@@ -1,0 +1,74 @@
+"""Tests for examples/benchmarks/time_to_loss_settings.py."""
+
+import pytest
+import tasks
+import time_to_loss_settings as settings
+
+
+def test_every_default_has_grids():
+    assert len(settings.DEFAULTS) == 4
+    assert all(callable(getattr(tasks, name)) for name in settings.DEFAULTS)
+    for task in (*settings.DEFAULTS.values(), settings.QUICK):
+        for values in (task.adam_rates, task.sgd_rates, task.batch_sizes):
+            assert list(values) == sorted(set(values))
+            assert values[0] > 0
+
+
+def test_an_empty_variant_is_the_defaults():
+    assert settings.newton_variant("") == ("defaults", {}, None)
+
+
+def test_a_variant_has_literals_of_each_kind():
+    text = "krylov_dimension=5, damping='search', max_step_norm=None, damping_grid=[1.0, 0.1]"
+    variant = settings.newton_variant(text)
+    assert variant.settings == text
+    assert variant.options == {
+        "krylov_dimension": 5,
+        "damping": "search",
+        "max_step_norm": None,
+        "damping_grid": [1.0, 0.1],
+    }
+    assert variant.batch_size is None
+
+
+def test_the_batch_size_is_no_argument_of_the_optimizer():
+    variant = settings.newton_variant("inner_steps=2,batch_size=450")
+    assert variant.options == {"inner_steps": 2}
+    assert variant.batch_size == 450
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("krylov_dimension", "cannot be read. Write name=value"),
+        ("krylov_dimension=5)(", "cannot be read"),
+        ("krylov_dimension=open('x')", "cannot be read"),
+        ("**{'seed': 1}", "cannot be read"),
+        ("seed=1), print('x'", "cannot be read"),
+        ("batch_size=0", "`batch_size` must be an integer >= 1"),
+        ("krylov_dimension=0", "is refused: `krylov_dimension` must be"),
+        ("no_such=1", "is refused: .*no_such"),
+    ],
+)
+def test_a_bad_variant_says_so_in_one_line(text, message):
+    with pytest.raises(SystemExit, match=message) as error:
+        settings.newton_variant(text)
+    assert str(error.value).startswith(f"--newton={text}")
+    assert "\n" not in str(error.value)
+
+
+def test_lists_of_numbers():
+    assert settings.positive_numbers("rates", ["1e-3", "2"]) == (0.001, 2.0)
+    assert settings.positive_integers("sizes", ["1", "20"]) == (1, 20)
+
+
+@pytest.mark.parametrize("values", [[], ["a"], ["1", "-2"], ["0"], ["inf"], ["nan"]])
+def test_bad_numbers(values):
+    with pytest.raises(SystemExit, match=r"--rates=.* must be positive numbers"):
+        settings.positive_numbers("rates", values)
+
+
+@pytest.mark.parametrize("values", [[], ["1.5"], ["-2"], ["0"], [""]])
+def test_bad_integers(values):
+    with pytest.raises(SystemExit, match=r"--sizes=.* must be integers >= 1"):
+        settings.positive_integers("sizes", values)
