@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import resource
-import sys
 from collections.abc import Sequence
 
 import deep_autoencoder
@@ -22,9 +22,6 @@ _KRYLOV = flags.DEFINE_integer("krylov_dimension", 10, "Lanczos vectors a step."
 _NEWTON = flags.DEFINE_string("newton", "", "Other arguments of the optimizer.")
 
 _MORE_STEPS = 3
-
-# What the system counts in.
-_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main(argv: Sequence[str]) -> None:
@@ -51,7 +48,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _process_bytes() -> int:
-    return _UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Returns the peak of this process so far."""
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():  # macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # On Linux `getrusage` starts with the peak of the process that started this one.
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return 1024 * int(lines["VmHWM"].split()[0])
 
 
 if __name__ == "__main__":
