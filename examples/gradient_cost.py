@@ -16,12 +16,15 @@ def newton_step(
     *,
     inner_steps: int = 1,
     use_previous_step: bool = True,
+    trials: int = 3,
+    preconditioned: bool = False,
 ) -> float:
     """Returns the cost of a step of a Krylov method.
 
     A product counts as two gradients and a forward pass as half a gradient. There is a product for
-    each Lanczos vector and one for the previous step where that is used; each inner step takes a
-    gradient and tries three dampings.
+    each direction and one for the previous step where that is used; each inner step takes a
+    gradient and tries some dampings. A preconditioner takes, every 20 steps, eight gradients and
+    the products of two more subspaces.
 
     Args:
         batch_size: Rows of the gradient.
@@ -30,6 +33,9 @@ def newton_step(
         rows: Of the training set.
         inner_steps: Steps in one subspace.
         use_previous_step: Whether the previous step is in the subspace.
+        trials: Dampings tried in an inner step.
+        preconditioned: Whether directions are preconditioned.
     """
     products = 2 * (krylov_dimension + use_previous_step) * min(curvature_rows, batch_size)
-    return (products + inner_steps * (1 + 0.5 * 3) * batch_size) / rows
+    renewal = (8 * batch_size + 2 * products) / 20 if preconditioned else 0
+    return (products + renewal + inner_steps * (1 + 0.5 * trials) * batch_size) / rows

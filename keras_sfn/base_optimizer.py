@@ -258,6 +258,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 space,
                 subspaces.stored_vectors(self._settings, space.size, self._with_previous_step),
                 stored=self._settings.store_basis,
+                factors=curvature_factors.numbers(space.variables)
+                if self._with_preconditioner
+                else 0,
             )
         if not self.built:
             with keras.name_scope(self.name):
@@ -364,7 +367,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         steps = space.unflatten(result.step)
         self._damping_state.assign(result.next_damping)
         if self._factors is not None:
-            self._factors.keep_shift(result.shift, result.too_long)
+            self._factors.keep_shift(result.shift, result.too_long, result.finite)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
         if self._with_previous_step:

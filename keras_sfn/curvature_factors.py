@@ -28,6 +28,11 @@ _UNSET = -1.0
 _SEED_OFFSET = 2**20
 
 
+def numbers(variables: Sequence[keras.Variable]) -> int:
+    """Returns how many numbers are held: moments, their eigenvectors, and new ones of both."""
+    return 4 * kronecker.moments_length(kronecker.layer_blocks(variables))
+
+
 class CurvatureFactors:
     """Holds moments of Gauss-Newton samples, their eigenvectors, and the shift.
 
@@ -117,23 +122,29 @@ class CurvatureFactors:
         Args:
             search: Whether neighbours of the shift are tried.
         """
-        factors = kronecker.Preconditioner(
-            self.blocks, self._eigenvectors.value, self._eigenvalues.value
-        )
+        factors = self._factors()
         largest = factors.largest()
         # Without any curvature every shift gives the direction of the gradient.
         first = tf.where(largest > 0, preconditioned.FIRST_SHIFT * largest, 1)
         shift = tf.where(self._shift.value < 0, first, self._shift.value)
         return preconditioned.Preconditioning(factors.solve, shift, search)
 
-    def keep_shift(self, shift: tf.Tensor, too_long: tf.Tensor) -> None:
-        """Remembers the shift of a step.
+    def keep_shift(self, shift: tf.Tensor, too_long: tf.Tensor, finite: tf.Tensor) -> None:
+        """Remembers the shift of a step, if it was one and there was any curvature.
 
         Args:
             shift: Scalar.
             too_long: Whether the first trial did not lower the loss.
+            finite: Whether all of the step was finite.
         """
-        self._shift.assign(tf.where(too_long, _GROWTH * shift, shift))
+        following = tf.where(too_long, _GROWTH * shift, shift)
+        known = finite & (self._factors().largest() > 0)
+        self._shift.assign(tf.where(known, following, self._shift.value))
+
+    def _factors(self) -> kronecker.Preconditioner:
+        return kronecker.Preconditioner(
+            self.blocks, self._eigenvectors.value, self._eigenvalues.value
+        )
 
     def _sampled(self, loss: objective_lib.Loss, seed: tf.Tensor) -> tf.Tensor:
         values = loss.space.values()

@@ -33,7 +33,7 @@ _CGROUP_LIMITS = (
 
 
 def refuse_basis_too_large(
-    space: vectors.ParameterSpace, rows: int, *, stored: bool = True
+    space: vectors.ParameterSpace, rows: int, *, stored: bool = True, factors: int = 0
 ) -> None:
     """Raises where a basis of `rows` vectors cannot fit into the device's memory.
 
@@ -41,24 +41,29 @@ def refuse_basis_too_large(
         space: The parameters.
         rows: Vectors that a step keeps.
         stored: Whether they are the Krylov basis, or the positions to try (`two_pass`).
+        factors: Numbers that a preconditioner keeps.
 
     Raises:
         MemoryError: They cannot.
     """
-    vector = space.size * np.dtype(space.dtype).itemsize
-    wanted = (rows + _OTHER_VECTORS) * vector
+    number = np.dtype(space.dtype).itemsize
+    vector = space.size * number
+    wanted = (rows + _OTHER_VECTORS) * vector + factors * number
     available, device = device_memory()
     if wanted <= available:
         return
-    fitting = int(available // vector) - _OTHER_VECTORS
+    fitting = int((available - factors * number) // vector) - _OTHER_VECTORS
     remedy = "Train fewer variables (`layer.trainable = False`)"
     if not stored and rows > 2:
         remedy = "Use a fixed damping or a shorter `damping_grid`"
     elif stored and fitting >= 2:
         remedy = f"Set `krylov_dimension` to {fitting // 2} or less (the batch needs memory too)"
+    elif factors:
+        remedy = "Use preconditioner=None"
+    also = f", {factors} numbers of the preconditioner" if factors else ""
     raise MemoryError(
         f"A step on n = {space.size} parameters with a basis of k = {rows} vectors takes {wanted} "
-        f"bytes (the basis and {_OTHER_VECTORS} vectors, {space.dtype}), and "
+        f"bytes (the basis and {_OTHER_VECTORS} vectors{also}, {space.dtype}), and "
         f"the {device} has {available:.0f}. {remedy}, or use a device with more memory."
     )
 

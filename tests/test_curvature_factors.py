@@ -85,10 +85,22 @@ def test_the_first_shift_is_a_fraction_of_the_largest_curvature(linear):
     # Seven of the rows, three of the columns, one trace.
     largest = values[:7].max() * values[7:10].max() / values[10]
     np.testing.assert_allclose(float(preconditioning.shift), 1e-3 * largest, rtol=1e-5)
-    factors.keep_shift(tf.constant(0.5), tf.constant(False))
-    assert float(factors.preconditioning(tf.constant(True)).shift) == 0.5
-    factors.keep_shift(tf.constant(0.5), tf.constant(True))
-    assert float(factors.preconditioning(tf.constant(True)).shift) == 1.0
+
+
+def test_the_shift_is_kept_and_grows_after_a_step_too_long(linear):
+    loss, _ = linear
+    factors, _ = factors_of(loss)
+
+    def following(shift, too_long, finite=True):
+        factors.keep_shift(tf.constant(shift), tf.constant(too_long), tf.constant(finite))
+        return float(factors.preconditioning(tf.constant(True)).shift)
+
+    # Without curvature nothing is remembered.
+    assert following(7.0, False) == 1
+    renew(factors, loss, 0)
+    assert following(0.5, False) == 0.5
+    assert following(0.5, True) == 1
+    assert following(3.0, True, finite=False) == 1
 
 
 def test_other_variables_are_refused(linear):

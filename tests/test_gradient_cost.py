@@ -17,3 +17,9 @@ def test_a_newton_step_counts_gradient_products_and_trials():
 def test_each_inner_step_has_its_own_gradient_and_trials():
     cost = gradient_cost.newton_step(100, 50, 5, 100, inner_steps=3, use_previous_step=False)
     assert cost == 5 * 2 / 2 + 3 * (1 + 1.5)
+
+
+def test_a_preconditioner_costs_gradients_and_subspaces_every_twenty_steps():
+    cost = gradient_cost.newton_step(100, 50, 1, 100, trials=1, preconditioned=True)
+    # Two products of half the rows each; eight gradients and four such products in twenty steps.
+    assert cost == 2 + (8 + 4) / 20 + 1.5

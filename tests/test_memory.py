@@ -36,6 +36,20 @@ def test_what_counts_is_the_basis_and_ten_vectors(monkeypatch, dtype):
         memory.refuse_basis_too_large(space, 11)
 
 
+def test_a_preconditioner_counts_too(monkeypatch):
+    space = vectors.ParameterSpace([keras.Variable(np.zeros((10, 10)))])
+    monkeypatch.setattr(memory, "device_memory", lambda: (20 * 400, "machine"))
+    memory.refuse_basis_too_large(space, 8, factors=200)
+    with pytest.raises(MemoryError, match=r"201 numbers of the preconditioner.* to 3 or less"):
+        memory.refuse_basis_too_large(space, 8, factors=201)
+    with pytest.raises(MemoryError, match=r"Use preconditioner=None"):
+        memory.refuse_basis_too_large(space, 2, factors=900)
+    optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=7, preconditioner="kronecker")
+    # Twice 10 x 10 and a trace, four times.
+    with pytest.raises(MemoryError, match="804 numbers"):
+        optimizer.step(lambda: (None, None), space.variables)
+
+
 def test_a_hand_written_loop_is_told_too(monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda: (100, "machine"))
     v = keras.Variable(np.zeros(100))

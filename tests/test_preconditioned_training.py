@@ -42,6 +42,7 @@ def pixels(digits):
     return digits[0][:400]
 
 
+@pytest.mark.slow
 def test_two_directions_do_more_than_krylov_vectors_of_as_many_products(pixels):
     # Eleven products a step against two, and a gradient each.
     def network():
@@ -56,6 +57,7 @@ def test_two_directions_do_more_than_krylov_vectors_of_as_many_products(pixels):
     assert all(b <= a * (1 + 1e-5) for a, b in itertools.pairwise(losses))
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_under_xla(pixels):
     def weights(jit_compile):
         model = autoencoder("float64")
@@ -65,6 +67,7 @@ def test_a_step_is_the_same_under_xla(pixels):
     np.testing.assert_allclose(weights(True), weights(False), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_resumes_exactly(pixels, tmp_path):
     whole = autoencoder("float64")
     losses = train(whole, pixels, pixels, 9, **OPTIONS)
@@ -77,6 +80,7 @@ def test_resumes_exactly(pixels, tmp_path):
     np.testing.assert_allclose(again, losses[5:], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_eager_steps_are_those_of_the_graph(pixels):
     def weights(**compiled):
         model = autoencoder("float64")
@@ -89,6 +93,7 @@ def test_eager_steps_are_those_of_the_graph(pixels):
     np.testing.assert_allclose(weights(run_eagerly=True), graph, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_slices_train_as_well(pixels):
     whole = train(autoencoder(), pixels, pixels, 20, **OPTIONS)
     slices = train(autoencoder(), pixels, pixels, 20, micro_batch_size=150, **OPTIONS)

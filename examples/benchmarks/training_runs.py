@@ -135,6 +135,8 @@ def train_newton(
         task.rows,
         inner_steps=optimizer.inner_steps,
         use_previous_step=optimizer.use_previous_step,
+        trials=3 if optimizer.damping == "search" else 1,
+        preconditioned=optimizer.preconditioner is not None,
     )
     return _train(task, label, model, batch_size, seed, budget, cost, cosine=False)
 
