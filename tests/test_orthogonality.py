@@ -38,7 +38,14 @@ def loss(basis):
     return np.abs(basis @ basis.T - np.eye(len(basis))).max()
 
 
-@pytest.mark.parametrize(("dtype", "rows"), [("float32", 24), ("float32", 60), ("float64", 60)])
+@pytest.mark.parametrize(
+    ("dtype", "rows"),
+    [
+        ("float32", 24),
+        pytest.param("float32", 60, marks=pytest.mark.slow),
+        pytest.param("float64", 60, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_partial_keeps_the_basis_orthogonal_to_the_root_of_the_precision(
     spectrum, rows, dtype, symmetric
