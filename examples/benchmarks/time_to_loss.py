@@ -32,8 +32,6 @@ import time_to_loss_settings
 import training_runs
 from absl import app, flags, logging
 
-import keras_sfn
-
 _TASK = flags.DEFINE_enum(
     "task", "digits_autoencoder", list(time_to_loss_settings.DEFAULTS), "What is trained."
 )
@@ -274,7 +272,7 @@ def main(argv: Sequence[str]) -> None:
     task = make_task()
     task.set_precision()
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
-    made_with = f"keras_sfn {keras_sfn.__version__}, {measure.versions(packages)}"
+    made_with = measure.versions(packages)
     output = measure.output_directory(_OUTPUT_DIR.value)
     count = task.build(0).count_params()
     setup = f"{task.name}, {task.rows} rows, {count} parameters, {settings.seconds:g} s a run"

@@ -147,7 +147,7 @@ def plot(
     made_with: str,
 ) -> None:
     """Draws the figure over seconds and over gradients: the median over seeds, and the range."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 5.4), sharey=True, layout="constrained")
     for panel, field in zip(panels, ("seconds", "gradients"), strict=True):
         for (method, settings), runs in groups.items():
             axis, curves = _curves(runs, field)
@@ -160,7 +160,10 @@ def plot(
         panel.grid(True, which="both", alpha=0.3)
     panels[0].set(xlabel="seconds of training", ylabel=figure_name)
     panels[1].set(xlabel="gradients of the whole training set")
-    panels[0].legend(fontsize=7)
+    # Settings can be long: below both panels, above the footnote.
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, loc="outside lower center")
+    figure.get_layout_engine().set(rect=(0, 0.05, 1, 0.95))
     figure.suptitle(title)
     measure.save_figure(path, figure, made_with)
 
