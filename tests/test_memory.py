@@ -37,7 +37,7 @@ def test_what_counts_is_the_basis_and_ten_vectors(monkeypatch, dtype):
 
 
 def test_a_preconditioner_counts_too(monkeypatch):
-    space = vectors.ParameterSpace([keras.Variable(np.zeros((10, 10)))])
+    space = vectors.ParameterSpace([keras.Variable(np.zeros((10, 10)), dtype="float32")])
     monkeypatch.setattr(memory, "device_memory", lambda: (20 * 400, "machine"))
     memory.refuse_basis_too_large(space, 8, factors=200)
     with pytest.raises(MemoryError, match=r"201 numbers of the preconditioner.* to 3 or less"):
