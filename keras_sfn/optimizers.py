@@ -63,7 +63,7 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             approximation of the curvature, one Kronecker product a layer, made from reverse passes
             every 20 steps. One to three of them then do more than ten Lanczos vectors: use it with
             `krylov_dimension=1` and `damping="adaptive"`. Needs `fit` and a loss of the model's
-            outputs, on one device.
+            outputs, on one device. The basis is then orthonormal whatever `reorthogonalize` says.
         use_previous_step: Whether the last accepted step joins the subspace, at the cost of one
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:

@@ -15,6 +15,8 @@ Departures from the paper, each with its reason:
 
 - Reorthogonalisation: without it the small matrix gets copies of converged Ritz values. It is
   partial (module `orthogonality`): the small matrix is as good as with a pass over all vectors.
+- Directions may be preconditioned instead (module `preconditioned`): a Krylov space sees the few
+  largest curvatures of a deep network first, of thousands that matter.
 - The grid of dampings is relative to the largest |Ritz value|, so that the scale of the loss does
   not matter, and after the first step only the neighbours of the last value are tried, which costs
   three evaluations of the loss instead of eight: see `damping.SearchDamping`.

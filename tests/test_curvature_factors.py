@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn import curvature_factors, kronecker, objective, vectors
+from keras_sfn import collectives, curvature_factors, kronecker, objective, vectors
 
 
 class Owner(keras.optimizers.SGD):
@@ -109,6 +109,14 @@ def test_other_variables_are_refused(linear):
     part = objective.Objective(loss._loss_fn, vectors.ParameterSpace(loss.space.variables[:1]))
     with pytest.raises(ValueError, match="18 of 21 parameters"):
         factors.renew(part, tf.constant(0), 0, False)
+
+
+def test_several_replicas_are_refused(linear, monkeypatch):
+    loss, _ = linear
+    factors, _ = factors_of(loss)
+    monkeypatch.setattr(collectives, "number", lambda: 2)
+    with pytest.raises(NotImplementedError, match=r"2 replicas.*preconditioner=None"):
+        factors.renew(loss, tf.constant(0), 0, False)
 
 
 def test_state_is_in_optimizer_variables(linear):

@@ -127,17 +127,6 @@ def test_minimize_is_refused():
         optimizer.minimize(lambda: tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), [variable])
 
 
-def test_several_replicas_are_refused(pixels):
-    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
-    if strategy.num_replicas_in_sync < 2:
-        pytest.skip("one logical device")
-    with strategy.scope():
-        model = autoencoder()
-        model.compile(keras_sfn.SaddleFreeNewton(**OPTIONS), "mse")
-    with pytest.raises(NotImplementedError, match="2 replicas"):
-        model.fit(pixels, pixels, batch_size=400, verbose=0)
-
-
 @pytest.mark.parametrize("option", [{"krylov_dimension": None}, {"store_basis": False}])
 def test_options_without_a_stored_subspace_are_refused(option):
     with pytest.raises(ValueError, match=r"preconditioner.*=(None|False)"):

@@ -9,6 +9,23 @@ from typing import Any
 import keras_sfn
 
 
+def read(text: str) -> dict[str, Any]:
+    """Reads `name=value,...` with Python literals for values.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    try:
+        call = ast.parse(f"settings({text})", mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise ValueError("not one list of arguments")
+    if call.args or not all(keyword.arg for keyword in call.keywords):
+        raise ValueError("only names with values are arguments")
+    return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+
+
 def optimizer(flag: str, text: str, **defaults: Any) -> keras_sfn.SaddleFreeNewton:
     """Returns the optimizer with the arguments that a flag holds.
 
@@ -21,10 +38,6 @@ def optimizer(flag: str, text: str, **defaults: Any) -> keras_sfn.SaddleFreeNewt
         SystemExit: The text is none, or the optimizer does not take it; in one line.
     """
     try:
-        call = ast.parse(f"f({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not all(k.arg for k in call.keywords):
-            raise ValueError("only names with values are arguments")
-        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        return keras_sfn.SaddleFreeNewton(**(defaults | options))
-    except (SyntaxError, TypeError, ValueError) as error:
+        return keras_sfn.SaddleFreeNewton(**(defaults | read(text)))
+    except (TypeError, ValueError) as error:
         sys.exit(f"--{flag}={text} must be arguments such as krylov_dimension=5: {error}")

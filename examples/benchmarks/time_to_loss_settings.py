@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import newton_options
 
 import keras_sfn
 
@@ -68,13 +69,8 @@ def newton_variant(text: str) -> Variant:
     """
     flag = f"--newton={text}"
     try:
-        call = ast.parse(f"settings({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise ValueError("not one list")
-        if call.args or not all(keyword.arg for keyword in call.keywords):
-            raise ValueError("not name=value")
-        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError):
+        options = newton_options.read(text)
+    except ValueError:
         sys.exit(
             f"{flag} cannot be read. Write name=value, separated by commas, such as "
             '--newton="krylov_dimension=5,inner_steps=2".'
