@@ -14,6 +14,8 @@ from keras_sfn import (
     curvature_factors,
     devices,
     failures,
+    gauss_newton,
+    graphs,
     hessian,
     losses,
     memory,
@@ -52,9 +54,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     on as if it had never stopped.
     """
 
-    curvature_batch_size: int | None
+    curvature_batch_size: int | str | None
     micro_batch_size: int | None
-    krylov_dimension: int | None
+    krylov_dimension: int | str | None
     use_previous_step: bool
     hvp_mode: str
     jit_compile: bool | str
@@ -76,17 +78,24 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         devices.refuse_strategy()
         configuration.check_keras_options(keras_options)
         completed = configuration.complete(options)
-        settings = configuration.settings(completed, method.direction, method.leave_saddles)
+        settings = {}
+        for kind in configuration.kinds(completed):
+            chosen = configuration.resolved(completed, kind)
+            settings[kind] = configuration.settings(chosen, method.direction, method.leave_saddles)
         rate = validation.learning_rate(keras_options.pop("learning_rate"))
         taken = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency", "name")
         super().__init__(learning_rate=rate, **{name: keras_options[name] for name in taken})
         # As the attributes of any Keras optimizer: what was passed.
         for name, value in (completed | options).items():
             setattr(self, name, value)
-        self._settings = settings
+        # By the kind of step. Where several are open, the first step looks at the loss.
+        self._settings_of = settings
+        self._kind = next(iter(settings))
+        self._decided = len(settings) == 1
+        self._with_factors = any(kind != "krylov" for kind in settings)
         self._with_previous_step = bool(completed["use_previous_step"])
-        self._with_preconditioner = completed["preconditioner"] is not None
         self._option_names = tuple(options)
+        self._completed = completed
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, for JSON."""
@@ -129,12 +138,15 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             name="dropout_seed",
         )
         self._factors = None
-        if self._with_preconditioner:
+        if self._with_factors:
             self._factors = curvature_factors.CurvatureFactors(
                 variables, space.dtype, self.add_variable
             )
-        rows = subspaces.basis_rows(self._settings, space.size, self._with_previous_step)
-        self._report = last_step_lib.Report(rows, space.dtype)
+        rows = [
+            subspaces.basis_rows(settings, space.size, self._with_previous_step)
+            for settings in self._settings_of.values()
+        ]
+        self._report = last_step_lib.Report(max(rows), space.dtype)
         self._warned = False
 
     @property
@@ -157,6 +169,16 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             raise ValueError(last_step_lib.NO_STEP)
         return self._report.read(self._rejected_steps)
+
+    @property
+    def options_in_use(self) -> dict[str, Any]:
+        """Arguments of a step by name, with what "auto" stands for.
+
+        Whether the loss allows a preconditioner is found out by the first step; before it, this
+        says what is used if so. `curvature_batch_size` may be "auto" here too: its value is
+        another for each size of batch.
+        """
+        return configuration.resolved(self._completed, self._kind)
 
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
@@ -203,7 +225,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 `tf.errors.InvalidArgumentError`, and not at all if XLA compiles that function.
         """
         for name in ("curvature_batch_size", "micro_batch_size"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, "auto"):
                 raise ValueError(
                     f"`{name}` needs `model.fit`, which knows the rows of a batch. Received: "
                     f"{name}={getattr(self, name)} in `minimize`. Leave it at None in a "
@@ -251,27 +273,22 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         devices.refuse_strategy()
         space = vectors.ParameterSpace(variables)
-        if self._settings.krylov_dimension is None:
-            memory.refuse_hessian_too_large(space)
-        else:
-            memory.refuse_basis_too_large(
-                space,
-                subspaces.stored_vectors(self._settings, space.size, self._with_previous_step),
-                stored=self._settings.store_basis,
-                factors=curvature_factors.numbers(space.variables)
-                if self._with_preconditioner
-                else 0,
-            )
+        self._refuse_too_large(space)
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
         frozen = losses.prepare(loss_fn, curvature_loss_fn, space, self.hvp_mode)
+        self._decide(frozen.objective)
+        self._refuse_too_large(space)
+        if self._kind == "krylov" and self.curvature_batch_size == "auto":
+            frozen = frozen._replace(curvature=frozen.objective)
         self._seed_dropout(frozen)
         renewed = tf.constant(False)
-        if self._factors is not None:
+        factors = self._factors_in_use
+        if factors is not None:
             jit = devices.jit_compile(self.jit_compile, frozen.ops, can_compile)
-            renewed = self._factors.renew(frozen.objective, self._iterations.value, self.seed, jit)
+            renewed = factors.renew(frozen.objective, self._iterations.value, self.seed, jit)
         updated: list[keras.Variable] = []
 
         def compute(
@@ -293,6 +310,49 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         elif not failures.is_watched():
             failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
         return evaluation.loss, evaluation.outputs
+
+    @property
+    def most_curvature_rows(self) -> int | str | None:
+        """`curvature_batch_size`, or None under "auto" where no step is preconditioned."""
+        if self.curvature_batch_size == "auto" and not self._with_factors:
+            return None
+        return self.curvature_batch_size
+
+    @property
+    def _settings(self) -> subspaces.Settings:
+        return self._settings_of[self._kind]
+
+    @property
+    def _factors_in_use(self) -> curvature_factors.CurvatureFactors | None:
+        return None if self._kind == "krylov" else self._factors
+
+    def _decide(self, loss: objective_lib.Loss) -> None:
+        """Finds out, at the first step, of which kind this and all later steps are."""
+        if self._decided:
+            return
+        ops = None
+        if collectives.alone():
+            ops = gauss_newton.ops_of_sample(loss.example())
+        if ops is None and "krylov" in self._settings_of:
+            self._kind = "krylov"
+        elif ops is not None and ops & graphs.CONTROL_FLOW:
+            self._kind = "kronecker, loops"
+        self._decided = True
+
+    def _refuse_too_large(self, space: vectors.ParameterSpace) -> None:
+        settings = self._settings
+        if settings.krylov_dimension is None:
+            memory.refuse_hessian_too_large(space)
+            return
+        factors = 0
+        if self._with_factors:
+            factors = curvature_factors.numbers(space.variables)
+        memory.refuse_basis_too_large(
+            space,
+            subspaces.stored_vectors(settings, space.size, self._with_previous_step),
+            stored=settings.store_basis,
+            factors=factors,
+        )
 
     def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
         # Keras's own check fails to write its message inside a graph, up to Keras 3.12.
@@ -340,15 +400,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 [self._previous_step[self._get_variable_index(v)] for v in space.variables]
             )
         matvec = hessian.hessian_vector_product(frozen.curvature, values, frozen.hvp_mode)
+        factors = self._factors_in_use
         problem = subspaces.Problem(
             loss=lambda displacement: objective.loss(space.displaced(values, displacement)),
             gradient=lambda displacement: objective.gradient(space.displaced(values, displacement)),
             matvec=matvec,
             hessian=hessian.dense(matvec, space.size, space.dtype, jit_products),
             agree=collectives.agree,
-            preconditioning=None
-            if self._factors is None
-            else self._factors.preconditioning(renewed),
+            preconditioning=None if factors is None else factors.preconditioning(renewed),
         )
         result = step_lib.saddle_free_step(
             problem,
@@ -366,8 +425,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     def _apply_step(self, space: vectors.ParameterSpace, result: step_lib.StepResult) -> None:
         steps = space.unflatten(result.step)
         self._damping_state.assign(result.next_damping)
-        if self._factors is not None:
-            self._factors.keep_shift(result.shift, result.too_long, result.finite)
+        factors = self._factors_in_use
+        if factors is not None:
+            factors.keep_shift(result.shift, result.too_long, result.finite)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
         if self._with_previous_step:

@@ -19,6 +19,12 @@ def number() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
+def alone() -> bool:
+    """Returns whether there is no strategy in force, or one that only names a device."""
+    strategy = tf.distribute.get_strategy()
+    return not tf.distribute.has_strategy() or isinstance(strategy, tf.distribute.OneDeviceStrategy)
+
+
 def once(step: Callable[..., Any], *args: Any) -> Any:
     """Runs `step` once for all replicas, from the code that each of them runs.
 

@@ -6,10 +6,30 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from keras_sfn import damping as damping_lib
 from keras_sfn import hessian, subspaces, validation
 
 DEFAULT_DAMPING_GRID = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+# What "auto" stands for, by the kind of step: what did best over the tasks of docs/benchmarks.md.
+# Through a loop the approximation of the curvature is rougher, and more directions pay.
+_AUTO: dict[str, dict[str, Any]] = {
+    "kronecker": {"krylov_dimension": 1, "damping": "adaptive", "curvature_batch_size": "auto"},
+    "kronecker, loops": {
+        "krylov_dimension": 3,
+        "damping": "adaptive",
+        "curvature_batch_size": "auto",
+    },
+    "krylov": {"krylov_dimension": 10, "damping": "search", "curvature_batch_size": None},
+}
+
+_PRECONDITIONERS = ("auto", None, "kronecker")
+
+# Rows of a batch whose curvature is taken under "auto": one in so many, and not fewer than these.
+_CURVATURE_SHARE = 4
+_LEAST_CURVATURE_ROWS = 256
 
 # What an optimizer has that does not take the argument.
 _ABSENT = {
@@ -44,11 +64,53 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
                 'jit_compile="auto", or an integer `krylov_dimension`.'
             )
         complete["use_previous_step"] = False
-    if complete["preconditioner"] is not None:
+    if complete["preconditioner"] == "kronecker":
         _check_preconditioned(complete)
     if not complete["store_basis"]:
         _check_without_basis(complete)
     return complete
+
+
+def kinds(options: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the kinds of step that completed options leave open.
+
+    "kronecker" has preconditioned directions, "kronecker, loops" is the same for a loss with loops,
+    "krylov" has a plain Krylov space (or the whole). Under `"auto"` directions are preconditioned
+    wherever the loss allows it, unless another argument asks for a plain Krylov space.
+    """
+    preconditioner = options["preconditioner"]
+    open_dimension = options["krylov_dimension"] == "auto"
+    if preconditioner == "auto" and not (open_dimension and options["store_basis"]):
+        preconditioner = None
+    if preconditioner is None:
+        return ("krylov",)
+    preconditioned = ("kronecker", "kronecker, loops") if open_dimension else ("kronecker",)
+    return (*preconditioned, "krylov") if preconditioner == "auto" else preconditioned
+
+
+def resolved(options: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Returns completed options with values in the place of "auto".
+
+    Args:
+        options: Completed options.
+        kind: One of `kinds(options)`.
+    """
+    chosen = {name: value for name, value in _AUTO[kind].items() if options[name] == "auto"}
+    if "damping" in chosen and options["damping_grid"] is not None:
+        chosen["damping"] = "search"
+    return options | chosen | {"preconditioner": None if kind == "krylov" else "kronecker"}
+
+
+def curvature_rows(wanted: int | str, rows: Any) -> Any:
+    """Returns of how many rows of a batch the curvature is taken.
+
+    Args:
+        wanted: A number of rows, or "auto".
+        rows: Of the batch, a scalar tensor.
+    """
+    if wanted == "auto":
+        wanted = tf.maximum(rows // _CURVATURE_SHARE, _LEAST_CURVATURE_ROWS)
+    return tf.minimum(wanted, rows)
 
 
 def _check_preconditioned(options: dict[str, Any]) -> None:
@@ -80,7 +142,7 @@ def _check_without_basis(options: dict[str, Any]) -> None:
 def settings(
     options: dict[str, Any], direction: Callable[..., Any], leave_saddles: bool
 ) -> subspaces.Settings:
-    """Returns what a step is traced with, from completed options."""
+    """Returns what a step is traced with, from resolved options."""
     return subspaces.Settings(
         damping=_damping_policy(options["damping"], options["damping_grid"]),
         krylov_dimension=options["krylov_dimension"],
@@ -118,16 +180,23 @@ def _optional_count(name: str, value: Any) -> None:
     validation.integer_at_least(name, value, 1, optional=True)
 
 
+def _count_or_auto(name: str, value: Any) -> None:
+    if value != "auto":
+        validation.integer_at_least(name, value, 1, optional=True)
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "curvature_batch_size": _optional_count,
+    "curvature_batch_size": _count_or_auto,
     "hvp_mode": lambda name, value: validation.one_of(name, value, hessian.HVP_MODES),
     "inner_steps": _count,
     "jit_compile": lambda name, value: validation.one_of(name, value, (True, False, "auto")),
-    "krylov_dimension": _optional_count,
+    "krylov_dimension": _count_or_auto,
     "max_consecutive_rejections": _optional_count,
     "max_step_norm": lambda name, value: validation.positive(name, value, optional=True),
     "micro_batch_size": _optional_count,
-    "preconditioner": lambda name, value: validation.one_of(name, value, (None, "kronecker")),
+    "preconditioner": lambda name, value: validation.one_of(
+        name, value, ("auto", None, "kronecker")
+    ),
     "reorthogonalize": validation.boolean,
     "seed": lambda name, value: validation.integer_at_least(name, value, 0),
     "store_basis": validation.boolean,

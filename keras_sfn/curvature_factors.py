@@ -82,12 +82,14 @@ class CurvatureFactors:
 
         Raises:
             ValueError: The loss has no outputs, or is of other variables.
-            NotImplementedError: There are several replicas.
+            NotImplementedError: This is under a strategy.
         """
-        if collectives.number() > 1:
+        if not collectives.alone():
+            strategy = type(tf.distribute.get_strategy()).__name__
             raise NotImplementedError(
-                "`preconditioner` works on one device so far. Received: "
-                f"{collectives.number()} replicas. Use preconditioner=None."
+                "`preconditioner` works on one device so far, without a `tf.distribute` strategy. "
+                f"Received: {strategy} with {collectives.number()} replicas. Use "
+                "preconditioner=None."
             )
         if loss.space.size != self._size:
             raise ValueError(
@@ -127,7 +129,7 @@ class CurvatureFactors:
         # Without any curvature every shift gives the direction of the gradient.
         first = tf.where(largest > 0, preconditioned.FIRST_SHIFT * largest, 1)
         shift = tf.where(self._shift.value < 0, first, self._shift.value)
-        return preconditioned.Preconditioning(factors.solve, shift, search)
+        return preconditioned.Preconditioning(factors.solve, factors.multiply, shift, search)
 
     def keep_shift(self, shift: tf.Tensor, too_long: tf.Tensor, finite: tf.Tensor) -> None:
         """Remembers the shift of a step, if it was one and there was any curvature.

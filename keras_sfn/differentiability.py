@@ -72,7 +72,7 @@ def examine(loss: objective_lib.Loss) -> frozenset[str]:
 
 
 # What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
-_ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
+ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
 
 
 def examine_eagerly(loss: objective_lib.Loss) -> None:
@@ -93,7 +93,7 @@ def examine_eagerly(loss: objective_lib.Loss) -> None:
         raise ValueError(graphs.UNREPEATABLE.format(found=found))
     try:
         examine(loss)
-    except _ONLY_EAGER as error:
+    except ONLY_EAGER as error:
         logging.log_first_n(
             logging.WARNING,
             "The loss cannot be traced into a graph (%s), so that it is not known whether all of "

@@ -16,7 +16,32 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from keras_sfn import differentiability, graphs
 from keras_sfn import objective as objective_lib
+
+
+class NoOutputsError(ValueError):
+    """The loss does not depend on outputs that depend on the parameters."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            '`preconditioner="kronecker"` needs a loss of the outputs of the model '
+            "(`compile(loss=...)` and `fit`), from whose curvature the approximation is made. "
+            "Received a loss that does not depend on such outputs. Use preconditioner=None."
+        )
+
+
+def ops_of_sample(objective: objective_lib.Objective) -> frozenset[str] | None:
+    """Traces a sample; returns the types of its ops, or None where none can be had."""
+
+    def attempt(seed: tf.Tensor) -> tf.Tensor:
+        return sample(objective, objective.space.values(), seed)
+
+    try:
+        graph = graphs.trace(attempt, tf.TensorSpec((2,), tf.int32))
+    except (NoOutputsError, *differentiability.ONLY_EAGER):
+        return None
+    return graphs.op_types(graph)
 
 
 def sample(
@@ -30,7 +55,7 @@ def sample(
         seed: Shape (2,) integers.
 
     Raises:
-        ValueError: The loss does not depend on outputs that depend on the parameters.
+        NoOutputsError: The loss does not depend on outputs that depend on the parameters.
     """
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(parameters)
@@ -47,7 +72,7 @@ def sample(
         (output, slope) for output, slope in zip(outputs, slopes, strict=True) if slope is not None
     ]
     if not used:
-        raise ValueError(_NO_OUTPUTS)
+        raise NoOutputsError
     outputs, slopes = [list(part) for part in zip(*used, strict=True)]
     signs = [_signs(output, seed, 2 * index) for index, output in enumerate(outputs)]
     products = tape.gradient(
@@ -59,7 +84,7 @@ def sample(
     ]
     gradients = tape.gradient(outputs, parameters, noise)
     if all(gradient is None for gradient in gradients):
-        raise ValueError(_NO_OUTPUTS)
+        raise NoOutputsError
     flat = objective.space.flatten(
         [
             tf.zeros_like(parameter) if gradient is None else gradient
@@ -67,13 +92,6 @@ def sample(
         ]
     )
     return tf.where(tf.reduce_all(tf.math.is_finite(flat)), flat, 0)
-
-
-_NO_OUTPUTS = (
-    '`preconditioner="kronecker"` needs a loss of the outputs of the model (`compile(loss=...)` '
-    "and `fit`), from whose curvature the approximation is made. Received a loss that does not "
-    "depend on such outputs. Use preconditioner=None."
-)
 
 
 def _signs(like: tf.Tensor, seed: tf.Tensor, index: int) -> tf.Tensor:

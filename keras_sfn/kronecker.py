@@ -16,7 +16,7 @@ https://arxiv.org/abs/1802.09568, for factors from products of whole gradients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -75,7 +75,15 @@ class Preconditioner(NamedTuple):
             vector: Shape (n,).
             shift: Positive scalar, in units of curvature.
         """
-        solved = []
+        return self._scaled(vector, lambda curvature: 1 / (curvature + shift))
+
+    def multiply(self, vector: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+        """Returns (P + shift) vector; arguments as in `solve`."""
+        return self._scaled(vector, lambda curvature: curvature + shift)
+
+    def _scaled(self, vector: tf.Tensor, factor: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Returns U factor(curvature) U' vector, with P = U curvature U'."""
+        scaled = []
         for block, sides, trace in self._sides():
             matrix = block.matrix(vector)
             curvature = trace * tf.ones((1, 1), vector.dtype)
@@ -85,11 +93,11 @@ class Preconditioner(NamedTuple):
                 curvature = curvature * (share[:, None] if axis == 0 else share[None, :])
             # A side that is not rotated has equal shares of the trace.
             alike = [n for axis, n in enumerate((block.rows, block.columns)) if axis not in sides]
-            matrix = matrix / (curvature / float(np.prod(alike)) + shift)
+            matrix = matrix * factor(curvature / float(np.prod(alike)))
             for axis, (vectors, _) in sides.items():
                 matrix = _rotate(matrix, vectors, axis, transpose=False)
-            solved.append(tf.reshape(matrix, (block.size,)))
-        return tf.concat(solved, axis=0)
+            scaled.append(tf.reshape(matrix, (block.size,)))
+        return tf.concat(scaled, axis=0)
 
     def largest(self) -> tf.Tensor:
         """Returns the largest eigenvalue of P, a scalar."""
@@ -171,7 +179,8 @@ def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> tuple[tf.Tensor, tf.T
 
     TensorFlow's own solver: XLA's takes many times as long.
     """
-    vectors, values = [], []
+    # Where no side is rotated there are none.
+    vectors, values = [mean[:0]], []
     traces = mean[-len(blocks) :]
     for matrix in unpack(blocks, mean[: -len(blocks)]):
         largest = tf.reduce_max(tf.abs(matrix))

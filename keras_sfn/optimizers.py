@@ -15,18 +15,20 @@ _DAMPED = base_optimizer.Method(saddle_free.newton_direction, leave_saddles=Fals
 
 @keras.saving.register_keras_serializable(package="keras_sfn")
 class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
-    """Saddle-free Newton method in a Krylov subspace.
+    """Saddle-free Newton method in a subspace of few directions.
 
     One step, on one batch:
 
-        V           = Krylov basis of the Hessian H from the gradient g, and the previous step
+        V           = directions from the gradient g, and the previous step
         theta, U    = eigenpairs of V H V'
         step        = -learning_rate V' U (|theta| + damping)^-1 U' V g
 
     Directions of negative curvature are followed downhill, so saddle points repel where Newton's
-    method is drawn to them. Products with H are exact; H is never formed. A step costs one
-    gradient, `krylov_dimension` (+ 1) Hessian-vector products of about two gradients each, and one
-    forward pass for each damping tried.
+    method is drawn to them. Products with H are exact; H is never formed. Directions are those of a
+    Krylov space (Lanczos vectors) or, by default where that is possible, the same scaled by an
+    approximate curvature of each layer: one of these is enough. A step costs one gradient,
+    `krylov_dimension` (+ 1) Hessian-vector products of about two gradients each, on
+    `curvature_batch_size` rows, and one forward pass for each damping tried.
 
     Example:
     >>> model.compile(optimizer="saddle_free_newton", loss="mse")
@@ -41,29 +43,37 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
     Args:
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule` or callable; factor
             on the step. 1.0 is the full Newton-like step.
-        krylov_dimension: Integer >= 1, Lanczos vectors a step (clipped to the number of
-            parameters).
-        damping: `"search"` looks along `damping_grid` for the lowest loss of the batch, at the
-            first step (and after a rejection) over all of it, later to both sides of the last
-            value; `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); a float >= 0 is
-            used as it is, in units of curvature. Under the first two a step that does not lower
-            the loss of its batch is rejected and leaves the parameters.
+        krylov_dimension: Integer >= 1 or `"auto"`, directions a step (clipped to the number of
+            parameters). `"auto"` is one, or three for a loss with loops (recurrent layers), where
+            directions are preconditioned, and ten else. An integer alone asks for a plain Krylov
+            space, of as many Lanczos vectors.
+        damping: `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); `"search"` looks
+            along `damping_grid` for the lowest loss of the batch, at the first step (and after a
+            rejection) over all of it, later to both sides of the last value; a float >= 0 is used
+            as it is, in units of curvature, or relative to the preconditioner where there is one.
+            `"auto"` is the first with preconditioned directions, the second without. Under all but
+            a float a step that does not lower the loss of its batch is rejected and leaves the
+            parameters.
         damping_grid: Positive floats, multiples of the largest |Ritz value|; only with
             `damping="search"`. Defaults to 10, 1, ... 1e-6.
-        curvature_batch_size: Integer >= 1 or None. The Hessian is that of the first so many rows
-            of the batch; loss and gradient always see all rows. Needs losses that are means over
-            rows (Keras's default), and `fit`.
+        curvature_batch_size: Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of the
+            first so many rows of the batch; loss and gradient always see all rows. A number needs
+            losses that are means over rows (Keras's default), and `fit`. `"auto"` is a quarter of
+            the rows, 256 at least, where directions are preconditioned and losses are such means,
+            and all rows else.
         micro_batch_size: Integer >= 1 or None. A batch with more rows is evaluated in slices of so
             many, and activations take the memory of one slice. The step is the same to rounding,
             but that BatchNormalization normalises each slice by its own statistics. Needs losses
             that are means over rows, and `fit`.
         inner_steps: Integer >= 1, steps taken in one subspace with the same Ritz values and a new
             gradient each.
-        preconditioner: None, or `"kronecker"`: directions of the subspace are scaled by an
+        preconditioner: `"kronecker"`, None or `"auto"`. The first scales directions by an
             approximation of the curvature, one Kronecker product a layer, made from reverse passes
-            every 20 steps. One to three of them then do more than ten Lanczos vectors: use it with
-            `krylov_dimension=1` and `damping="adaptive"`. Needs `fit` and a loss of the model's
-            outputs, on one device. The basis is then orthonormal whatever `reorthogonalize` says.
+            every 20 steps. It needs `fit` and a loss of the model's outputs, on one device; the
+            basis is then orthonormal in the approximation's inner product, whatever
+            `reorthogonalize` says. None is a plain Krylov space. `"auto"` is the first wherever the
+            first step finds that it applies, unless `krylov_dimension` or `store_basis` asks for a
+            plain Krylov space.
         use_previous_step: Whether the last accepted step joins the subspace, at the cost of one
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
@@ -101,13 +111,13 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
     def __init__(
         self,
         learning_rate: Any = 1.0,
-        krylov_dimension: int = 10,
-        damping: str | float = "search",
+        krylov_dimension: int | str = "auto",
+        damping: str | float = "auto",
         damping_grid: Sequence[float] | None = None,
-        curvature_batch_size: int | None = None,
+        curvature_batch_size: int | str | None = "auto",
         micro_batch_size: int | None = None,
         inner_steps: int = 1,
-        preconditioner: str | None = None,
+        preconditioner: str | None = "auto",
         use_previous_step: bool = True,
         reorthogonalize: bool = True,
         store_basis: bool = True,

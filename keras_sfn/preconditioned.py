@@ -1,8 +1,14 @@
-"""A subspace of preconditioned directions: (P + shift)^-1 g, (P + shift)^-1 H of it, and so on.
+"""A subspace of preconditioned directions: M^-1 g, M^-1 H of it, and so on, with M = P + shift.
 
 P is a rough approximation of the curvature (`kronecker`), H the Hessian. The Hessian is seen from
-the subspace exactly, by one product a row, so that P only chooses where to look: lengths and signs
-come from H, as in a plain Krylov subspace.
+the subspace exactly, by one product a row, so that P chooses where to look and what is far: lengths
+and signs come from H, as in a plain Krylov subspace.
+
+Rows are orthonormal in the inner product of M, so Ritz values are curvatures relative to M, numbers
+without a unit, near 1 where P is right, and damping is added to them. More of it turns the step
+towards M^-1 g, not towards the gradient: a rejected step keeps its scaling. (With the Euclidean
+inner product and the Hessian of a part of the rows, damping rose until it hid the small curvatures
+that matter late in training. On the adding problem that took four times as long.)
 
 The shift is to P what damping is to the model. From time to time neighbours of the value in use are
 tried, and the one from which the model promises most is kept.
@@ -37,17 +43,19 @@ class Preconditioning(NamedTuple):
 
     Attributes:
         solve: Maps a vector of shape (n,) and a shift to (P + shift)^-1 vector.
+        multiply: Maps them to (P + shift) vector.
         shift: Positive scalar, state from step to step.
         search: Scalar boolean, whether neighbours of the shift are tried in this step.
     """
 
     solve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    multiply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     shift: tf.Tensor
     search: tf.Tensor
 
 
 class Subspace(NamedTuple):
-    """Orthonormal rows, zero ones among them, and the operator seen from them.
+    """Rows that are orthonormal in the inner product of P + shift, and the operator seen from them.
 
     Attributes:
         blocks: The rows; zero where a direction lay in the span of those before it.
@@ -92,9 +100,7 @@ def build(
 
     def body(index: tf.Tensor, promised: tf.Tensor, best: Subspace) -> tuple[object, ...]:
         shift = tried[index]
-        blocks, projected = _rows(
-            matvec, start, rows, lambda vector: preconditioning.solve(vector, shift), append
-        )
+        blocks, projected = _rows(matvec, start, rows, preconditioning, shift, append)
         ritz = saddle_free.ritz_pairs(projected)
         promise = _promise(ritz, row_blocks.project(blocks, gradient), damping)
         better = (promise > promised) | tf.equal(index, 0)
@@ -114,20 +120,21 @@ def _rows(
     matvec: Callable[[tf.Tensor], tf.Tensor],
     start: tf.Tensor,
     rows: int,
-    solve: Callable[[tf.Tensor], tf.Tensor],
+    preconditioning: Preconditioning,
+    shift: tf.Tensor,
     append: tf.Tensor | None,
 ) -> tuple[row_blocks.Blocks, tf.Tensor]:
-    """Returns orthonormal rows and the operator seen from them."""
+    """Returns the rows and the operator seen from them."""
     size, dtype = int(start.shape[0]), start.dtype
     last = rows - 1
 
     def body(
         index: tf.Tensor, vector: tf.Tensor, blocks: row_blocks.Blocks, projected: tf.Tensor
     ) -> tuple[object, ...]:
-        row = solve(vector)
+        row = preconditioning.solve(vector, shift)
         if append is not None and rows > 1:
             row = tf.where(tf.equal(index, last), append, row)
-        row = _orthonormal(blocks, row)
+        row = _orthonormal(blocks, row, lambda other: preconditioning.multiply(other, shift))
         blocks = row_blocks.set_row(blocks, index, row)
         product = matvec(row)
         seen = row_blocks.project(blocks, product)
@@ -152,20 +159,33 @@ def _rows(
     return blocks, lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower))
 
 
-def _orthonormal(blocks: row_blocks.Blocks, row: tf.Tensor) -> tf.Tensor:
-    """Returns what is left of a row outside the span, of norm one; zero where that is nothing."""
-    every = tf.fill((len(blocks),), True)
-    norm = vectors.norm(row)
-    left = row * tf.math.divide_no_nan(tf.ones_like(norm), norm)
-    # Twice is enough (Kahan and Parlett), in a loop so that the program has one copy.
-    left = tf.while_loop(
-        lambda pass_, _: pass_ < 2,
-        lambda pass_, vector: (pass_ + 1, row_blocks.remove(blocks, vector, every)[1]),
-        (tf.constant(0), left),
-    )[1]
-    rest = vectors.norm(left)
+def _orthonormal(
+    blocks: row_blocks.Blocks, row: tf.Tensor, multiply: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """Returns what is left of a row outside the span, of norm one; zero where that is nothing.
+
+    Args:
+        blocks: The rows so far, orthonormal in the inner product.
+        row: Shape (n,).
+        multiply: The matrix of the inner product.
+    """
+
+    def body(
+        index: tf.Tensor, vector: tf.Tensor, _: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image = multiply(vector)
+        norm = tf.sqrt(tf.maximum(vectors.dot(vector, image), 0))
+        shares = row_blocks.project(blocks, image)
+        left = vector - row_blocks.combine(blocks, shares)
+        return index + 1, tf.math.divide_no_nan(left, norm), norm
+
+    # Twice is enough (Kahan and Parlett): the second norm is what the first pass has left of 1.
+    # Squares overflow long before norms do.
+    row = tf.math.divide_no_nan(row, tf.reduce_max(tf.abs(row)))
+    state = (tf.constant(0), row, tf.zeros((), row.dtype))
+    _, left, rest = tf.while_loop(lambda index, *_: index < 2, body, state)
     # A row that is not finite goes on, so that the step sees it.
-    return left * tf.where(rest <= _IN_SPAN, tf.zeros_like(rest), 1 / rest)
+    return tf.where(rest <= _IN_SPAN, tf.zeros_like(left), left)
 
 
 def _promise(ritz: saddle_free.RitzPairs, gradient: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:

@@ -135,7 +135,7 @@ def saddle_free_step(
         damping,
     )
     if settings.leave_saddles:
-        choice = _leave_saddle(restricted, settings.damping, loss, reduced, choice)
+        choice = _leave_saddle(restricted, settings.damping, expand, loss, reduced, choice)
     step = problem.agree(expand(choice.position))
     # The loss may be finite where the step is not (a weight that the loss has saturated in).
     finite_step = tf.math.is_finite(choice.trial_loss) & tf.reduce_all(tf.math.is_finite(step))
@@ -242,6 +242,7 @@ def _inner_steps(
 def _leave_saddle(
     restricted: damping_lib.SubspaceLoss,
     policy: damping_lib.Damping,
+    expand: Callable[[tf.Tensor], tf.Tensor],
     loss: tf.Tensor,
     gradient: tf.Tensor,
     choice: damping_lib.Choice,
@@ -256,24 +257,33 @@ def _leave_saddle(
         [sign * length for length in _ESCAPE_LENGTHS for sign in (1, -1)], loss.dtype
     )
 
-    def body(index: tf.Tensor, best: damping_lib.Choice) -> tuple[tf.Tensor, damping_lib.Choice]:
-        # Ritz values ascend: the first coordinate is the most negative direction.
-        axis = tf.one_hot(0, size, dtype=loss.dtype)
-        position = restricted.clip(restricted.learning_rate * lengths[index] * axis)
+    # Ritz values ascend: the first coordinate is the most negative direction.
+    axis = tf.one_hot(0, size, dtype=loss.dtype)
+
+    def body(
+        index: tf.Tensor, unit: tf.Tensor, best: damping_lib.Choice
+    ) -> tuple[tf.Tensor, tf.Tensor, damping_lib.Choice]:
+        position = restricted.clip(restricted.learning_rate * lengths[index] * unit)
         trial_loss = damping_lib.finite_or_infinity(restricted.loss(position))
         better = trial_loss < best.loss
         predicted = saddle_free.predicted_reduction(restricted.ritz_values, gradient, position)
-        return index + 1, best._replace(
-            position=tf.where(better, position, best.position),
-            loss=tf.where(better, trial_loss, best.loss),
-            trial_loss=tf.where(better, trial_loss, best.trial_loss),
-            predicted_reduction=tf.where(better, predicted, best.predicted_reduction),
-            accepted=best.accepted | better,
+        return (
+            index + 1,
+            unit,
+            best._replace(
+                position=tf.where(better, position, best.position),
+                loss=tf.where(better, trial_loss, best.loss),
+                trial_loss=tf.where(better, trial_loss, best.trial_loss),
+                predicted_reduction=tf.where(better, predicted, best.predicted_reduction),
+                accepted=best.accepted | better,
+            ),
         )
 
     def escape() -> damping_lib.Choice:
-        start = (tf.constant(0), choice)
+        # Of norm one as a vector of parameters: preconditioned rows are not.
+        unit = tf.math.divide_no_nan(axis, tf.norm(expand(axis)))
+        start = (tf.constant(0), unit, choice)
         limit = lengths.shape[0]
-        return tf.while_loop(lambda index, _: index < limit, body, start, parallel_iterations=1)[1]
+        return tf.while_loop(lambda index, *_: index < limit, body, start, parallel_iterations=1)[2]
 
     return tf.cond(nowhere & (restricted.ritz_values[0] < 0), escape, lambda: choice)

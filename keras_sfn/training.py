@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras_sfn import (
     base_optimizer,
     collectives,
+    configuration,
     failures,
     losses,
     micro_batches,
@@ -114,9 +115,9 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
 
 def _step(model: keras.Model, batch: Any, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
     curvature = None
-    if model.optimizer.curvature_batch_size is not None:
-        _refuse_sums(model, "curvature_batch_size")
-        taken = tf.minimum(model.optimizer.curvature_batch_size, rows)
+    wanted = _curvature_rows(model)
+    if wanted is not None:
+        taken = configuration.curvature_rows(wanted, rows)
         curvature = _loss(model, _first_rows(batch, taken))
     return model.optimizer.step(
         _loss(model, batch),
@@ -138,9 +139,9 @@ def _step_on_replicas(model: keras.Model, batch: Any, rows: Any) -> tuple[tf.Ten
         synchronized=_synchronizes(model),
     )
     curvature = None
-    if optimizer.curvature_batch_size is not None:
-        _refuse_sums(model, "curvature_batch_size")
-        data, taken = replicas.first_rows(batch, shares.rows, optimizer.curvature_batch_size)
+    wanted = _curvature_rows(model)
+    if isinstance(wanted, int):
+        data, taken = replicas.first_rows(batch, shares.rows, wanted)
         curvature = shares._replace(data=data, rows=taken)
     return optimizer.step(
         shares,
@@ -148,6 +149,17 @@ def _step_on_replicas(model: keras.Model, batch: Any, rows: Any) -> tuple[tf.Ten
         curvature_loss_fn=curvature,
         can_compile=_can_compile(model),
     )
+
+
+def _curvature_rows(model: keras.Model) -> int | str | None:
+    """Returns the optimizer's argument; None under "auto" where a part does not stand for all."""
+    wanted: int | str | None = model.optimizer.most_curvature_rows
+    if wanted == "auto":
+        sums = any(_reduction(loss) in _NO_MEANS for loss in keras.tree.flatten(model.loss))
+        return None if sums else wanted
+    if wanted is not None:
+        _refuse_sums(model, "curvature_batch_size")
+    return wanted
 
 
 def _can_compile(model: keras.Model) -> bool:

@@ -71,3 +71,11 @@ def test_the_number_of_replicas():
     assert collectives.number() == 1
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1", "CPU:2"]).scope():
         assert collectives.number() == 3
+
+
+def test_alone_without_a_strategy_or_with_one_that_names_a_device():
+    assert collectives.alone()
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        assert collectives.alone()
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        assert not collectives.alone()

@@ -31,10 +31,68 @@ def test_settings_hold_the_method():
     assert not settings.leave_saddles
 
 
+AUTO = {
+    "krylov_dimension": "auto",
+    "damping": "auto",
+    "curvature_batch_size": "auto",
+    "preconditioner": "auto",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds"),
+    [
+        ({}, ("kronecker", "kronecker, loops", "krylov")),
+        ({"krylov_dimension": 10}, ("krylov",)),
+        ({"store_basis": False}, ("krylov",)),
+        ({"preconditioner": None}, ("krylov",)),
+        ({"preconditioner": "kronecker"}, ("kronecker", "kronecker, loops")),
+        ({"preconditioner": "kronecker", "krylov_dimension": 2}, ("kronecker",)),
+        ({"damping": 0.1, "curvature_batch_size": 9}, ("kronecker", "kronecker, loops", "krylov")),
+    ],
+)
+def test_what_auto_leaves_open(given, kinds):
+    assert configuration.kinds(configuration.complete(OPTIONS | AUTO | given)) == kinds
+
+
+def test_what_auto_stands_for():
+    options = configuration.complete(OPTIONS | AUTO)
+    names = ("preconditioner", "krylov_dimension", "damping", "curvature_batch_size")
+
+    def values(kind):
+        resolved = configuration.resolved(options, kind)
+        return tuple(resolved[name] for name in names)
+
+    assert values("kronecker") == ("kronecker", 1, "adaptive", "auto")
+    assert values("kronecker, loops") == ("kronecker", 3, "adaptive", "auto")
+    assert values("krylov") == (None, 10, "search", None)
+
+
+def test_a_grid_is_searched():
+    options = configuration.complete(OPTIONS | AUTO | {"damping_grid": (1.0, 0.1)})
+    assert configuration.resolved(options, "kronecker")["damping"] == "search"
+
+
+def test_what_is_given_stays():
+    given = {"damping": 0.5, "curvature_batch_size": 9}
+    resolved = configuration.resolved(configuration.complete(OPTIONS | AUTO | given), "kronecker")
+    assert given.items() <= resolved.items()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rows", "taken"),
+    [("auto", 4000, 1000), ("auto", 600, 256), ("auto", 100, 100), (30, 100, 30), (300, 100, 100)],
+)
+def test_rows_of_the_curvature(wanted, rows, taken):
+    assert int(configuration.curvature_rows(wanted, rows)) == taken
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("krylov_dimension", 0),
+        ("krylov_dimension", "all"),
+        ("curvature_batch_size", "half"),
         ("inner_steps", 0),
         ("curvature_batch_size", 0),
         ("micro_batch_size", 1.5),

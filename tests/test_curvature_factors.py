@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn import collectives, curvature_factors, kronecker, objective, vectors
+from keras_sfn import curvature_factors, kronecker, objective, vectors
 
 
 class Owner(keras.optimizers.SGD):
@@ -111,11 +111,13 @@ def test_other_variables_are_refused(linear):
         factors.renew(part, tf.constant(0), 0, False)
 
 
-def test_several_replicas_are_refused(linear, monkeypatch):
+def test_strategies_are_refused(linear):
     loss, _ = linear
     factors, _ = factors_of(loss)
-    monkeypatch.setattr(collectives, "number", lambda: 2)
-    with pytest.raises(NotImplementedError, match=r"2 replicas.*preconditioner=None"):
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
+        pytest.raises(NotImplementedError, match=r"MirroredStrategy with 1.*preconditioner=None"),
+    ):
         factors.renew(loss, tf.constant(0), 0, False)
 
 

@@ -60,6 +60,8 @@ def test_solve_inverts_the_shifted_kronecker_product(longest, monkeypatch):
     vector = rng.normal(size=19)
     solved = found.solve(tf.constant(vector), tf.constant(0.3, tf.float64))
     np.testing.assert_allclose(solved, np.linalg.solve(p + 0.3 * np.eye(19), vector), rtol=1e-9)
+    multiplied = found.multiply(tf.constant(vector), tf.constant(0.3, tf.float64))
+    np.testing.assert_allclose(multiplied, p @ vector + 0.3 * vector, rtol=1e-9)
     np.testing.assert_allclose(found.largest(), np.linalg.eigvalsh(p)[-1], rtol=1e-9)
 
 

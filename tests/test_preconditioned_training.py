@@ -76,8 +76,8 @@ def test_resumes_exactly(pixels, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.optimizer.preconditioner == "kronecker"
-    again = loaded.fit(pixels, pixels, batch_size=400, epochs=4, verbose=0).history["loss"]
-    np.testing.assert_allclose(again, losses[5:], rtol=1e-6)
+    again = loaded.fit(pixels, pixels, batch_size=400, epochs=4, shuffle=False, verbose=0)
+    np.testing.assert_allclose(again.history["loss"], losses[5:], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -118,6 +118,66 @@ def test_a_recurrent_net_trains_under_cross_entropy():
 def test_an_absolute_error_whose_outputs_have_no_curvature_trains(pixels):
     losses = train(autoencoder(), pixels, pixels, 10, "mae", **OPTIONS)
     assert losses[-1] < losses[0]
+
+
+def recurrent():
+    return keras.Sequential([keras.Input((6, 4)), keras.layers.SimpleRNN(3), keras.layers.Dense(1)])
+
+
+def feed_forward():
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)]
+    return keras.Sequential([keras.Input((6, 4)), *layers])
+
+
+class OwnLoss(keras.Model):
+    """Has no loss but one that it adds itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(self.dense(inputs[:, 0]) ** 2))
+        return inputs[:, 0, :1]
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize(
+    ("build", "preconditioner", "directions"),
+    [(feed_forward, "kronecker", 1), (recurrent, "kronecker", 3), (OwnLoss, None, 10)],
+)
+def test_the_first_step_decides_what_auto_stands_for(build, preconditioner, directions, eagerly):
+    model = build()
+    model.compile("saddle_free_newton", "mse", run_eagerly=eagerly)
+    rng = np.random.default_rng(0)
+    model.train_on_batch(rng.normal(size=(20, 6, 4)), rng.normal(size=(20, 1)))
+    used = model.optimizer.options_in_use
+    assert (used["preconditioner"], used["krylov_dimension"]) == (preconditioner, directions)
+
+
+def test_minimize_takes_a_plain_krylov_space():
+    variable = keras.Variable([1.0, 2.0])
+    optimizer = keras_sfn.SaddleFreeNewton()
+    optimizer.minimize(lambda: tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), [variable])
+    assert optimizer.options_in_use["krylov_dimension"] == 10
+    np.testing.assert_allclose(variable.numpy(), 0, atol=1e-2)
+
+
+def test_by_default_the_curvature_is_that_of_a_quarter_of_the_rows(digits):
+    x, y = digits[0][:1200], digits[0][:1200, :3]
+
+    def weights(x, y, **options):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(4, "tanh")])
+        model.add(keras.layers.Dense(3))
+        model.compile(keras_sfn.SaddleFreeNewton(jit_compile=False, **options), "mse")
+        for _ in range(2):
+            model.train_on_batch(x, y)
+        return np.concatenate([w.ravel() for w in model.get_weights()])
+
+    default = weights(x, y)
+    np.testing.assert_array_equal(default, weights(x, y, curvature_batch_size=300))
+    assert not np.allclose(default, weights(x, y, curvature_batch_size=None))
 
 
 def test_minimize_is_refused():

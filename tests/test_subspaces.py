@@ -36,8 +36,10 @@ def build(matrix, rng, *, preconditioning=None, **kwargs):
 
 
 def half_the_diagonal(matrix):
+    half = np.abs(np.diag(matrix)) / 2
     return preconditioned.Preconditioning(
-        lambda vector, shift: vector / (np.abs(np.diag(matrix)) / 2 + shift),
+        lambda vector, shift: vector / (half + shift),
+        lambda vector, shift: vector * (half + shift),
         tf.constant(0.1, tf.float64),
         tf.constant(False),
     )
@@ -54,7 +56,10 @@ def test_coordinates_are_those_along_the_ritz_vectors(kind, symmetric):
     )
     count = SIZE if kind == "whole" else 4
     rows = np.stack([subspace.expand(tf.constant(axis)) for axis in np.eye(count)])
-    np.testing.assert_allclose(rows @ rows.T, np.eye(count), atol=1e-10)
+    metric = np.eye(SIZE)
+    if kind == "preconditioned":
+        metric = np.diag(np.abs(np.diag(matrix)) / 2 + 0.1)
+    np.testing.assert_allclose(rows @ metric @ rows.T, np.eye(count), atol=1e-10)
     np.testing.assert_allclose(rows @ matrix @ rows.T, np.diag(subspace.ritz.values), atol=1e-9)
     np.testing.assert_allclose(subspace.reduce(tf.constant(gradient)), rows @ gradient, atol=1e-10)
     assert (subspace.shift is None) == (kind != "preconditioned")

@@ -14,6 +14,7 @@ import tensorflow as tf
 import timed_training
 
 import keras_sfn
+from keras_sfn import configuration
 
 # Executions timed with and without XLA to find out which is faster; the median counts.
 _TRIALS = 5
@@ -128,15 +129,17 @@ def train_newton(
     model = task.build(seed)
     optimizer = keras_sfn.SaddleFreeNewton(**options)
     model.compile(optimizer, "mse")
+    used = optimizer.options_in_use
+    curvature_rows = used["curvature_batch_size"] or batch_size
     cost = gradient_cost.newton_step(
         batch_size,
-        optimizer.curvature_batch_size or batch_size,
-        min(optimizer.krylov_dimension, model.count_params()),
+        int(configuration.curvature_rows(curvature_rows, batch_size)),
+        min(used["krylov_dimension"], model.count_params()),
         task.rows,
-        inner_steps=optimizer.inner_steps,
-        use_previous_step=optimizer.use_previous_step,
-        trials=3 if optimizer.damping == "search" else 1,
-        preconditioned=optimizer.preconditioner is not None,
+        inner_steps=used["inner_steps"],
+        use_previous_step=used["use_previous_step"],
+        trials=3 if used["damping"] == "search" else 1,
+        preconditioned=used["preconditioner"] is not None,
     )
     return _train(task, label, model, batch_size, seed, budget, cost, cosine=False)
 
