@@ -7,7 +7,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
-import sklearn.datasets
 import tensorflow as tf
 
 # Replicas of `tf.distribute` need devices, and these must be there before TensorFlow starts.
@@ -24,6 +23,9 @@ def _seed():
 @pytest.fixture(scope="session")
 def digits():
     """All 1,797 digits: inputs (1797, 64) in 0..1 and labels (1797,)."""
+    # Here, since its import takes a second, and most files do without.
+    import sklearn.datasets
+
     data = sklearn.datasets.load_digits()
     return (data.data / 16).astype("float32"), data.target.astype("int64")
 

@@ -33,26 +33,33 @@ def factors_of(loss):
     ), owner
 
 
-def renew(factors, loss, step):
+def renewal(factors, loss):
+    """Returns a function of the step that calls `renew`, traced once."""
+
     @tf.function(autograph=False)
     def run(step):
         return factors.renew(loss, step, 0, False)
 
-    return bool(run(tf.constant(step)))
+    return lambda step: bool(run(tf.constant(step)))
+
+
+def renew(factors, loss, step):
+    return renewal(factors, loss)(step)
 
 
 def test_when_the_approximation_is_made_anew(linear):
     loss, _ = linear
     factors, _ = factors_of(loss)
-    due = [step for step in range(45) if renew(factors, loss, step)]
+    due = list(filter(renewal(factors, loss), range(45)))
     assert due == [0, 1, 2, 4, 8, 20, 40]
 
 
 def test_the_approximation_of_a_linear_model_is_its_hessian(linear):
     loss, x = linear
     factors, _ = factors_of(loss)
+    run = renewal(factors, loss)
     for step in range(0, 2000, 20):
-        renew(factors, loss, step)
+        run(step)
     inputs = np.concatenate([x, np.ones((40, 1))], axis=1)
     hessian = np.kron(inputs.T @ inputs * 2 / (40 * 3), np.eye(3))
     shift = 0.1 * np.linalg.eigvalsh(hessian)[-1]
@@ -67,12 +74,13 @@ def test_moments_fade_as_documented(linear):
     loss, _ = linear
     factors, owner = factors_of(loss)
     moments = next(v for v in owner.variables if "curvature_moments" in v.path)
+    run = renewal(factors, loss)
     for step, kept in ((0, 0.0), (1, 0.5), (4, 0.8), (200, 0.95)):
         moments.assign(tf.zeros_like(moments.value))
-        renew(factors, loss, step)
+        run(step)
         fresh = moments.numpy() / (1 - kept)
         moments.assign(tf.ones_like(moments.value))
-        renew(factors, loss, step)
+        run(step)
         np.testing.assert_allclose(moments.numpy(), kept + (1 - kept) * fresh, rtol=1e-4)
 
 
