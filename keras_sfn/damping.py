@@ -1,7 +1,8 @@
 """How much damping a step gets: a fixed value, a search over a grid, or Levenberg-Marquardt's rule.
 
 Each policy has one method, `choose`, which takes the loss restricted to the subspace and returns
-the next position in it. Damping is in units of curvature (loss per parameter squared).
+the next position in it. Damping is in units of curvature (loss per parameter squared), or
+relative to a preconditioner where the subspace is made with one.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ class LastStep(NamedTuple):
         damping: Added to each absolute Ritz value, in units of curvature (loss per parameter
             squared).
         ritz_values: Shape (k,), ascending: estimates of eigenvalues of the Hessian, in the same
-            units; empty where loss, gradient or a product was not finite.
+            units; empty where loss, gradient or a product was not finite. With preconditioned
+            directions they and `damping` are relative to the preconditioner, without a unit.
         gradient_norm: Euclidean norm, in loss per parameter.
         step_norm: Euclidean norm of the step, without weight decay; 0 where it was rejected.
         predicted_reduction: By how much the quadratic model said that the step lowers the loss.
