@@ -112,13 +112,14 @@ _NEWTON = {
 def make_optimizer(name: str, rate: float, batch_size: int) -> keras.optimizers.Optimizer:
     """Returns the optimizer of that name; Newton methods take the settings of the flags."""
     if name in _NEWTON:
-        return _NEWTON[name](
+        newton = _NEWTON[name](
             krylov_dimension=_KRYLOV.value,
             curvature_batch_size=_curvature_rows(batch_size),
             inner_steps=_INNER_STEPS.value,
-            # A method that fails shows that in its curve; the others still have their turn.
-            max_consecutive_rejections=None,
         )
+        # A method that fails shows that in its curve; the others still have their turn.
+        newton.max_consecutive_rejections = None
+        return newton
     if name == "nesterov":
         return keras.optimizers.SGD(rate, momentum=0.99, nesterov=True)
     try:

@@ -124,13 +124,14 @@ def build_model(length: int, units: int, characters: int) -> keras.Model:
 def make_optimizer(name: str) -> keras.optimizers.Optimizer:
     """Returns the optimizer of that name with the settings of the flags."""
     if name in _NEWTON:
-        return _NEWTON[name](
+        newton = _NEWTON[name](
             krylov_dimension=_KRYLOV.value,
             curvature_batch_size=_CURVATURE.value,
             max_step_norm=_STEP_NORM.value,
-            # A method that fails shows that in its curve; the others still have their turn.
-            max_consecutive_rejections=None,
         )
+        # A method that fails shows that in its curve; the others still have their turn.
+        newton.max_consecutive_rejections = None
+        return newton
     if name in ("sgd", "sgd_decayed"):
         return keras.optimizers.SGD(_SGD_RATE.value, _MOMENTUM.value, global_clipnorm=_CLIP.value)
     if name == "adam":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
@@ -14,12 +14,11 @@ from keras_sfn import (
     curvature_factors,
     devices,
     failures,
-    gauss_newton,
-    graphs,
     hessian,
     losses,
-    memory,
+    previous_step,
     replicas,
+    step_kinds,
     subspaces,
     validation,
     vectors,
@@ -35,18 +34,6 @@ _UNSET_SEED = -1
 _SEEDS_A_STEP = 1024
 
 
-class Method(NamedTuple):
-    """What sets an optimizer apart from the others of its kind.
-
-    Attributes:
-        direction: What it makes of the eigenvalues, as in `damping.SubspaceLoss`.
-        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
-    """
-
-    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-    leave_saddles: bool
-
-
 class NewtonOptimizer(keras.optimizers.Optimizer):
     """Abstract: takes steps on a loss function; a subclass holds the hyper-parameters.
 
@@ -56,14 +43,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
     curvature_batch_size: int | str | None
     micro_batch_size: int | None
-    krylov_dimension: int | str | None
-    use_previous_step: bool
     hvp_mode: str
     jit_compile: bool | str
-    max_consecutive_rejections: int | None
     seed: int
 
-    def __init__(self, method: Method, options: dict[str, Any], **keras_options: Any) -> None:
+    def __init__(
+        self, method: step_kinds.Method, options: dict[str, Any], **keras_options: Any
+    ) -> None:
         """Checks the arguments of a subclass and keeps them as attributes.
 
         Args:
@@ -77,33 +63,52 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         devices.refuse_strategy()
         configuration.check_keras_options(keras_options)
-        completed = configuration.complete(options)
-        settings = {}
-        for kind in configuration.kinds(completed):
-            chosen = configuration.resolved(completed, kind)
-            settings[kind] = configuration.settings(chosen, method.direction, method.leave_saddles)
+        kinds = step_kinds.StepKinds(options, method)
         rate = validation.learning_rate(keras_options.pop("learning_rate"))
         taken = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency", "name")
         super().__init__(learning_rate=rate, **{name: keras_options[name] for name in taken})
         # As the attributes of any Keras optimizer: what was passed.
-        for name, value in (completed | options).items():
+        for name, value in (kinds.options | options).items():
             setattr(self, name, value)
-        # By the kind of step. Where several are open, the first step looks at the loss.
-        self._settings_of = settings
-        self._kind = next(iter(settings))
-        self._decided = len(settings) == 1
-        self._with_factors = any(kind != "krylov" for kind in settings)
-        self._with_previous_step = bool(completed["use_previous_step"])
+        self._kinds = kinds
         self._option_names = tuple(options)
-        self._completed = completed
+        self.max_consecutive_rejections = failures.MOST_IN_A_ROW
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, for JSON."""
+        """Returns the constructor's arguments and `max_consecutive_rejections`, for JSON."""
         config = super().get_config()
         for option in validation.REFUSED_KERAS_OPTIONS:
             config.pop(option, None)
         config.update({name: getattr(self, name) for name in self._option_names})
+        config["max_consecutive_rejections"] = self.max_consecutive_rejections
         return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> NewtonOptimizer:
+        """Returns an optimizer from what `get_config` gave."""
+        config = dict(config)
+        limit = config.pop("max_consecutive_rejections", failures.MOST_IN_A_ROW)
+        optimizer: NewtonOptimizer = super().from_config(config, custom_objects)
+        optimizer.max_consecutive_rejections = limit
+        return optimizer
+
+    @property
+    def max_consecutive_rejections(self) -> int | None:
+        """Training ends with an error after so many failing steps in a row; None: never.
+
+        A failing step is one that was rejected because the loss, its gradient, a product or every
+        candidate was not finite. Steps that merely would not lower the loss do not count: near a
+        minimum they are normal. Set it before training: a `tf.function` of your own keeps the value
+        that it was traced with.
+        """
+        return self._max_consecutive_rejections
+
+    @max_consecutive_rejections.setter
+    def max_consecutive_rejections(self, limit: int | None) -> None:
+        validation.integer_at_least("max_consecutive_rejections", limit, 1, optional=True)
+        self._max_consecutive_rejections = limit
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the state: previous step, damping and the counts of rejected steps."""
@@ -112,8 +117,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         variables = list(variables)
         space = vectors.ParameterSpace(variables)
         super().build(variables)
-        if self._with_previous_step:
-            self._previous_step = self.add_optimizer_variables(variables, "previous_step")
+        if self._kinds.with_previous_step:
+            self._previous_step = previous_step.PreviousStep(space, self.add_variable)
         self._damping_state = self.add_variable(
             shape=(),
             initializer=keras.initializers.Constant(damping_lib.UNSET),
@@ -138,15 +143,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             name="dropout_seed",
         )
         self._factors = None
-        if self._with_factors:
+        if self._kinds.with_factors:
             self._factors = curvature_factors.CurvatureFactors(
                 variables, space.dtype, self.add_variable
             )
-        rows = [
-            subspaces.basis_rows(settings, space.size, self._with_previous_step)
-            for settings in self._settings_of.values()
-        ]
-        self._report = last_step_lib.Report(max(rows), space.dtype)
+        self._report = last_step_lib.Report(self._kinds.most_rows(space.size), space.dtype)
         self._warned = False
 
     @property
@@ -174,11 +175,12 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     def options_in_use(self) -> dict[str, Any]:
         """Arguments of a step by name, with what "auto" stands for.
 
-        Whether the loss allows a preconditioner is found out by the first step; before it, this
-        says what is used if so. `curvature_batch_size` may be "auto" here too: its value is
-        another for each size of batch.
+        And `preconditioner`: "kronecker" where directions are preconditioned, else None. Whether
+        the loss allows that is found out by the first step; before it, this says what is used if
+        so. `curvature_batch_size` may be "auto" here too: its value is another for each size of
+        batch.
         """
-        return configuration.resolved(self._completed, self._kind)
+        return self._kinds.in_use
 
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
@@ -279,9 +281,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
         frozen = losses.prepare(loss_fn, curvature_loss_fn, space, self.hvp_mode)
-        self._decide(frozen.objective)
+        self._kinds.decide(frozen.objective)
         self._refuse_too_large(space)
-        if self._kind == "krylov" and self.curvature_batch_size == "auto":
+        if self._kinds.whole_batch:
             frozen = frozen._replace(curvature=frozen.objective)
         self._seed_dropout(frozen)
         renewed = tf.constant(False)
@@ -299,7 +301,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             values = [value for _, value in evaluation.updates]
             return evaluation._replace(updates=[]), values, result, report
 
-        whole = self._settings.krylov_dimension is None
+        whole = self._kinds.settings.krylov_dimension is None
         run = losses.compiled(compute, frozen, self.jit_compile, can_compile, whole)
         evaluation, values, result, report = run()
         losses.carry_out(updated, values, result.finite)
@@ -313,46 +315,17 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
     @property
     def most_curvature_rows(self) -> int | str | None:
-        """`curvature_batch_size`, or None under "auto" where no step is preconditioned."""
-        if self.curvature_batch_size == "auto" and not self._with_factors:
-            return None
-        return self.curvature_batch_size
-
-    @property
-    def _settings(self) -> subspaces.Settings:
-        return self._settings_of[self._kind]
+        """Rows that a step's curvature may be of: see `step_kinds.StepKinds.curvature_rows`."""
+        return self._kinds.curvature_rows
 
     @property
     def _factors_in_use(self) -> curvature_factors.CurvatureFactors | None:
-        return None if self._kind == "krylov" else self._factors
-
-    def _decide(self, loss: objective_lib.Loss) -> None:
-        """Finds out, at the first step, of which kind this and all later steps are."""
-        if self._decided:
-            return
-        ops = None
-        if collectives.alone():
-            ops = gauss_newton.ops_of_sample(loss.example())
-        if ops is None and "krylov" in self._settings_of:
-            self._kind = "krylov"
-        elif ops is not None and ops & graphs.CONTROL_FLOW:
-            self._kind = "kronecker, loops"
-        self._decided = True
+        return self._factors if self._kinds.preconditioned else None
 
     def _refuse_too_large(self, space: vectors.ParameterSpace) -> None:
-        settings = self._settings
-        if settings.krylov_dimension is None:
-            memory.refuse_hessian_too_large(space)
-            return
-        factors = 0
-        if self._with_factors:
-            factors = curvature_factors.numbers(space.variables)
-        memory.refuse_basis_too_large(
-            space,
-            subspaces.stored_vectors(settings, space.size, self._with_previous_step),
-            stored=settings.store_basis,
-            factors=factors,
-        )
+        with_factors = self._kinds.with_factors
+        factors = curvature_factors.numbers(space.variables) if with_factors else 0
+        self._kinds.refuse_too_large(space, factors)
 
     def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
         # Keras's own check fails to write its message inside a graph, up to Keras 3.12.
@@ -395,10 +368,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         point = space.flatten(values)
         evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
         previous = None
-        if self._with_previous_step:
-            previous = space.flatten(
-                [self._previous_step[self._get_variable_index(v)] for v in space.variables]
-            )
+        if self._kinds.with_previous_step:
+            previous = self._previous_step.read(space)
         matvec = hessian.hessian_vector_product(frozen.curvature, values, frozen.hvp_mode)
         factors = self._factors_in_use
         problem = subspaces.Problem(
@@ -407,11 +378,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             matvec=matvec,
             hessian=hessian.dense(matvec, space.size, space.dtype, jit_products),
             agree=collectives.agree,
-            preconditioning=None if factors is None else factors.preconditioning(renewed),
+            preconditioning=None if factors is None else factors.preconditioning(renewed, previous),
         )
         result = step_lib.saddle_free_step(
             problem,
-            self._settings,
+            self._kinds.settings,
             evaluation.loss,
             gradient,
             previous_step=previous,
@@ -427,13 +398,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._damping_state.assign(result.next_damping)
         factors = self._factors_in_use
         if factors is not None:
-            factors.keep_shift(result.shift, result.too_long, result.finite)
+            factors.keep(result)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
-        if self._with_previous_step:
-            for variable, step in zip(space.variables, steps, strict=True):
-                previous = self._previous_step[self._get_variable_index(variable)]
-                previous.assign(tf.where(result.accepted, step, previous.value))
+        if self._kinds.with_previous_step:
+            self._previous_step.keep(space, result.step, result.accepted)
         if self.weight_decay is not None:
             steps = [
                 step - tf.where(result.accepted, self._decay(variable), 0)

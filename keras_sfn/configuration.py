@@ -25,8 +25,6 @@ _AUTO: dict[str, dict[str, Any]] = {
     "krylov": {"krylov_dimension": 10, "damping": "search", "curvature_batch_size": None},
 }
 
-_PRECONDITIONERS = ("auto", None, "kronecker")
-
 # Rows of a batch whose curvature is taken under "auto": one in so many, and not fewer than these.
 _CURVATURE_SHARE = 4
 _LEAST_CURVATURE_ROWS = 256
@@ -38,7 +36,6 @@ _ABSENT = {
     "jit_compile": "auto",
     "krylov_dimension": None,
     "micro_batch_size": None,
-    "preconditioner": None,
     "reorthogonalize": True,
     "seed": 0,
     "store_basis": True,
@@ -64,8 +61,6 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
                 'jit_compile="auto", or an integer `krylov_dimension`.'
             )
         complete["use_previous_step"] = False
-    if complete["preconditioner"] == "kronecker":
-        _check_preconditioned(complete)
     if not complete["store_basis"]:
         _check_without_basis(complete)
     return complete
@@ -75,29 +70,21 @@ def kinds(options: dict[str, Any]) -> tuple[str, ...]:
     """Returns the kinds of step that completed options leave open.
 
     "kronecker" has preconditioned directions, "kronecker, loops" is the same for a loss with loops,
-    "krylov" has a plain Krylov space (or the whole). Under `"auto"` directions are preconditioned
-    wherever the loss allows it, unless another argument asks for a plain Krylov space.
+    "krylov" has a plain Krylov space (or the whole). The first that the loss allows is taken.
     """
-    preconditioner = options["preconditioner"]
-    open_dimension = options["krylov_dimension"] == "auto"
-    if preconditioner == "auto" and not (open_dimension and options["store_basis"]):
-        preconditioner = None
-    if preconditioner is None:
-        return ("krylov",)
-    preconditioned = ("kronecker", "kronecker, loops") if open_dimension else ("kronecker",)
-    return (*preconditioned, "krylov") if preconditioner == "auto" else preconditioned
+    if options["krylov_dimension"] == "auto" and options["store_basis"]:
+        return ("kronecker", "kronecker, loops", "krylov")
+    return ("krylov",)
 
 
 def resolved(options: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Returns completed options with values in the place of "auto".
+    """Returns completed options with values in the place of "auto", and `preconditioner`.
 
     Args:
         options: Completed options.
         kind: One of `kinds(options)`.
     """
     chosen = {name: value for name, value in _AUTO[kind].items() if options[name] == "auto"}
-    if "damping" in chosen and options["damping_grid"] is not None:
-        chosen["damping"] = "search"
     return options | chosen | {"preconditioner": None if kind == "krylov" else "kronecker"}
 
 
@@ -111,17 +98,6 @@ def curvature_rows(wanted: int | str, rows: Any) -> Any:
     if wanted == "auto":
         wanted = tf.maximum(rows // _CURVATURE_SHARE, _LEAST_CURVATURE_ROWS)
     return tf.minimum(wanted, rows)
-
-
-def _check_preconditioned(options: dict[str, Any]) -> None:
-    for name, without in (("krylov_dimension", None), ("store_basis", False)):
-        if options[name] is without:
-            raise ValueError(
-                f"`preconditioner` cannot be used with {name}={without}, which has no stored "
-                "subspace of chosen directions. Received: "
-                f"preconditioner={options['preconditioner']!r}, {name}={without}. Use an integer "
-                "`krylov_dimension` and store_basis=True, or preconditioner=None."
-            )
 
 
 def _check_without_basis(options: dict[str, Any]) -> None:
@@ -144,7 +120,7 @@ def settings(
 ) -> subspaces.Settings:
     """Returns what a step is traced with, from resolved options."""
     return subspaces.Settings(
-        damping=_damping_policy(options["damping"], options["damping_grid"]),
+        damping=_damping_policy(options["damping"]),
         krylov_dimension=options["krylov_dimension"],
         inner_steps=options["inner_steps"],
         reorthogonalize=options["reorthogonalize"],
@@ -185,18 +161,20 @@ def _count_or_auto(name: str, value: Any) -> None:
         validation.integer_at_least(name, value, 1, optional=True)
 
 
+def _damping(name: str, value: Any) -> None:
+    if not (isinstance(value, str) and value == "auto"):
+        _damping_policy(value)
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "curvature_batch_size": _count_or_auto,
+    "damping": _damping,
     "hvp_mode": lambda name, value: validation.one_of(name, value, hessian.HVP_MODES),
     "inner_steps": _count,
     "jit_compile": lambda name, value: validation.one_of(name, value, (True, False, "auto")),
     "krylov_dimension": _count_or_auto,
-    "max_consecutive_rejections": _optional_count,
     "max_step_norm": lambda name, value: validation.positive(name, value, optional=True),
     "micro_batch_size": _optional_count,
-    "preconditioner": lambda name, value: validation.one_of(
-        name, value, ("auto", None, "kronecker")
-    ),
     "reorthogonalize": validation.boolean,
     "seed": lambda name, value: validation.integer_at_least(name, value, 0),
     "store_basis": validation.boolean,
@@ -204,15 +182,11 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
 }
 
 
-def _damping_policy(damping: str | float, grid: Sequence[float] | None) -> damping_lib.Damping:
-    if grid is not None and damping != "search":
-        raise ValueError(
-            '`damping_grid` is read only with `damping="search"`. Received: '
-            f"damping={damping!r}, damping_grid={grid}. Remove one of the two."
-        )
-    if damping == "search":
-        values = DEFAULT_DAMPING_GRID if grid is None else grid
-        return damping_lib.SearchDamping(validation.positive_values("damping_grid", values))
-    if damping == "adaptive":
+def _damping_policy(damping: str | float | Sequence[float]) -> damping_lib.Damping:
+    if isinstance(damping, str) and damping == "search":
+        return damping_lib.SearchDamping(DEFAULT_DAMPING_GRID)
+    if isinstance(damping, str) and damping == "adaptive":
         return damping_lib.AdaptiveDamping()
+    if isinstance(damping, Sequence) and not isinstance(damping, str):
+        return damping_lib.SearchDamping(validation.positive_values("damping", damping))
     return damping_lib.FixedDamping(validation.damping_value(damping))

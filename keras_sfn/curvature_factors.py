@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from keras_sfn import collectives, gauss_newton, kronecker, preconditioned
+from keras_sfn import collectives, gauss_newton, kronecker, preconditioned, row_blocks, vectors
 from keras_sfn import objective as objective_lib
+from keras_sfn import step as step_lib
 
 # Steps from one approximation to the next, and those of the first that have one besides.
 PERIOD = 20
@@ -17,7 +18,7 @@ _EARLY = (1, 2, 4, 8)
 _SAMPLES = 8
 
 # Older samples fade by this factor at each renewal, in the first ones by less.
-_DECAY = 0.95
+_DECAY = 0.8
 
 # After a step whose first trial was too long.
 _GROWTH = 2.0
@@ -68,6 +69,9 @@ class CurvatureFactors:
             aggregation="only_first_replica",
             name="curvature_shift",
         )
+        self._last_curvature = add_variable(
+            shape=(), dtype=dtype, aggregation="only_first_replica", name="last_curvature"
+        )
 
     def renew(
         self, loss: objective_lib.Loss, step: tf.Tensor, seed: int, jit_compile: bool
@@ -87,13 +91,13 @@ class CurvatureFactors:
         if not collectives.alone():
             strategy = type(tf.distribute.get_strategy()).__name__
             raise NotImplementedError(
-                "`preconditioner` works on one device so far, without a `tf.distribute` strategy. "
-                f"Received: {strategy} with {collectives.number()} replicas. Use "
-                "preconditioner=None."
+                "Preconditioned directions work on one device so far, without a `tf.distribute` "
+                f"strategy. Received: {strategy} with {collectives.number()} replicas. Use an "
+                "integer `krylov_dimension`."
             )
         if loss.space.size != self._size:
             raise ValueError(
-                "`preconditioner` is made for the variables that the optimizer was built with. "
+                "The preconditioner is made for the variables that the optimizer was built with. "
                 f"Received a step on {loss.space.size} of {self._size} parameters. Train all of "
                 "them in each step, or make a new optimizer."
             )
@@ -118,30 +122,47 @@ class CurvatureFactors:
 
         return tf.cond(due, renewed, lambda: tf.constant(False))
 
-    def preconditioning(self, search: tf.Tensor) -> preconditioned.Preconditioning:
+    def preconditioning(
+        self, search: tf.Tensor, last_step: tf.Tensor | None
+    ) -> preconditioned.Preconditioning:
         """Returns what a step needs.
 
         Args:
-            search: Whether neighbours of the shift are tried.
+            search: Whether the approximation is new: neighbours of the shift are tried.
+            last_step: Shape (n,), or None.
         """
         factors = self._factors()
         largest = factors.largest()
         # Without any curvature every shift gives the direction of the gradient.
         first = tf.where(largest > 0, preconditioned.FIRST_SHIFT * largest, 1)
         shift = tf.where(self._shift.value < 0, first, self._shift.value)
-        return preconditioned.Preconditioning(factors.solve, factors.multiply, shift, search)
+        curvature = tf.convert_to_tensor(self._last_curvature)
+        if last_step is not None:
+            curvature, _ = row_blocks.at_most_once(
+                search,
+                lambda _, vector: _curvature_along(factors, vector),
+                curvature,
+                last_step,
+            )
+        return preconditioned.Preconditioning(
+            factors.solve, factors.multiply, curvature, shift, search
+        )
 
-    def keep_shift(self, shift: tf.Tensor, too_long: tf.Tensor, finite: tf.Tensor) -> None:
-        """Remembers the shift of a step, if it was one and there was any curvature.
+    def keep(self, result: step_lib.StepResult) -> None:
+        """Remembers the shift of a step, if there was any curvature, and P's curvature along it.
 
         Args:
-            shift: Scalar.
-            too_long: Whether the first trial did not lower the loss.
-            finite: Whether all of the step was finite.
+            result: Of the step.
         """
-        following = tf.where(too_long, _GROWTH * shift, shift)
-        known = finite & (self._factors().largest() > 0)
+        shift = result.shift
+        following = tf.where(result.too_long, _GROWTH * shift, shift)
+        known = result.finite & (self._factors().largest() > 0)
         self._shift.assign(tf.where(known, following, self._shift.value))
+        # The basis is orthonormal in the inner product of P + shift.
+        norm = vectors.norm(result.step)
+        curvature = tf.maximum(tf.math.divide_no_nan(result.norm, norm) ** 2 - shift, 0)
+        known = result.accepted & tf.math.is_finite(curvature)
+        self._last_curvature.assign(tf.where(known, curvature, self._last_curvature.value))
 
     def _factors(self) -> kronecker.Preconditioner:
         return kronecker.Preconditioner(
@@ -166,3 +187,12 @@ class CurvatureFactors:
             tf.while_loop(lambda index, _: index < _SAMPLES, body, start, parallel_iterations=1)[1]
             / _SAMPLES
         )
+
+
+def _curvature_along(
+    factors: kronecker.Preconditioner, vector: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns v'Pv / v'v, and the product."""
+    product = factors.multiply(vector, tf.zeros((), vector.dtype))
+    square = vectors.dot(vector, vector)
+    return tf.math.divide_no_nan(vectors.dot(vector, product), square), product

@@ -22,6 +22,9 @@ from keras_sfn import step as step_lib
 # Entries of the vector of counts.
 COUNTS = 3  # steps that were not finite: all of them, those in a row, and the last one's outcome
 
+# `max_consecutive_rejections` of an optimizer that is not told.
+MOST_IN_A_ROW = 10
+
 _thread = threading.local()
 
 _CAUSES = (
@@ -94,6 +97,6 @@ def message(limit: int, received: str) -> str:
     return (
         f"`max_consecutive_rejections`={limit} steps in a row were rejected because the loss, its "
         f"gradient, a Hessian-vector product or every candidate was not finite. Received: "
-        f"{received}. The parameters are those before these steps. {_CAUSES}; pass a larger "
-        "`max_consecutive_rejections`, or None, to go on all the same."
+        f"{received}. The parameters are those before these steps. {_CAUSES}; set "
+        "`optimizer.max_consecutive_rejections` higher, or to None, to go on all the same."
     )

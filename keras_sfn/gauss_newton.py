@@ -25,9 +25,10 @@ class NoOutputsError(ValueError):
 
     def __init__(self) -> None:
         super().__init__(
-            '`preconditioner="kronecker"` needs a loss of the outputs of the model '
+            "Preconditioned directions need a loss of the outputs of the model "
             "(`compile(loss=...)` and `fit`), from whose curvature the approximation is made. "
-            "Received a loss that does not depend on such outputs. Use preconditioner=None."
+            "Received a loss that does not depend on such outputs. Use an integer "
+            "`krylov_dimension`."
         )
 
 

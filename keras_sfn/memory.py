@@ -55,11 +55,11 @@ def refuse_basis_too_large(
     fitting = int((available - factors * number) // vector) - _OTHER_VECTORS
     remedy = "Train fewer variables (`layer.trainable = False`)"
     if not stored and rows > 2:
-        remedy = "Use a fixed damping or a shorter `damping_grid`"
+        remedy = "Use a fixed damping or a shorter list of them"
     elif stored and fitting >= 2:
         remedy = f"Set `krylov_dimension` to {fitting // 2} or less (the batch needs memory too)"
     elif factors:
-        remedy = "Use preconditioner=None"
+        remedy = "Use krylov_dimension=1, without a preconditioner"
     also = f", {factors} numbers of the preconditioner" if factors else ""
     raise MemoryError(
         f"A step on n = {space.size} parameters with a basis of k = {rows} vectors takes {wanted} "

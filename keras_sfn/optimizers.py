@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from keras_sfn import base_optimizer, saddle_free
+from keras_sfn import base_optimizer, saddle_free, step_kinds
 
-_SADDLE_FREE = base_optimizer.Method(saddle_free.saddle_free_direction, leave_saddles=True)
-_DAMPED = base_optimizer.Method(saddle_free.newton_direction, leave_saddles=False)
+_SADDLE_FREE = step_kinds.Method(saddle_free.saddle_free_direction, leave_saddles=True)
+_DAMPED = step_kinds.Method(saddle_free.newton_direction, leave_saddles=False)
 
 
 @keras.saving.register_keras_serializable(package="keras_sfn")
@@ -43,19 +43,19 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
     Args:
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule` or callable; factor
             on the step. 1.0 is the full Newton-like step.
-        krylov_dimension: Integer >= 1 or `"auto"`, directions a step (clipped to the number of
-            parameters). `"auto"` is one, or three for a loss with loops (recurrent layers), where
-            directions are preconditioned, and ten else. An integer alone asks for a plain Krylov
-            space, of as many Lanczos vectors.
-        damping: `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); `"search"` looks
-            along `damping_grid` for the lowest loss of the batch, at the first step (and after a
-            rejection) over all of it, later to both sides of the last value; a float >= 0 is used
-            as it is, in units of curvature, or relative to the preconditioner where there is one.
-            `"auto"` is the first with preconditioned directions, the second without. Under all but
-            a float a step that does not lower the loss of its batch is rejected and leaves the
-            parameters.
-        damping_grid: Positive floats, multiples of the largest |Ritz value|; only with
-            `damping="search"`. Defaults to 10, 1, ... 1e-6.
+        krylov_dimension: Integer >= 1, Lanczos vectors a step (at most the number of parameters),
+            which span a Krylov space; or `"auto"`: directions scaled by an approximation of the
+            curvature, one Kronecker product a layer, made from reverse passes every 20 steps. One a
+            step, or three for a loss with loops (recurrent layers). Where the first step finds that
+            this does not apply (it needs `fit` and a loss of the model's outputs, on one device,
+            and store_basis=True), `"auto"` is ten Lanczos vectors.
+        damping: `"adaptive"` follows the reduction ratio (Levenberg-Marquardt). `"search"` looks
+            along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for the lowest loss of the
+            batch, at the first step (and after a rejection) over all of it, later to both sides of
+            the last value; a list of floats > 0 is such a grid. A float >= 0 is used as it is, in
+            units of curvature, or relative to the preconditioner where there is one. `"auto"` is
+            the first with preconditioned directions, the second without. Under all but a float a
+            step that does not lower the loss of its batch is rejected and leaves the parameters.
         curvature_batch_size: Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of the
             first so many rows of the batch; loss and gradient always see all rows. A number needs
             losses that are means over rows (Keras's default), and `fit`. `"auto"` is a quarter of
@@ -67,13 +67,6 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             that are means over rows, and `fit`.
         inner_steps: Integer >= 1, steps taken in one subspace with the same Ritz values and a new
             gradient each.
-        preconditioner: `"kronecker"`, None or `"auto"`. The first scales directions by an
-            approximation of the curvature, one Kronecker product a layer, made from reverse passes
-            every 20 steps. It needs `fit` and a loss of the model's outputs, on one device; the
-            basis is then orthonormal in the approximation's inner product, whatever
-            `reorthogonalize` says. None is a plain Krylov space. `"auto"` is the first wherever the
-            first step finds that it applies, unless `krylov_dimension` or `store_basis` asks for a
-            plain Krylov space.
         use_previous_step: Whether the last accepted step joins the subspace, at the cost of one
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
@@ -88,10 +81,6 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
         jit_compile: Whether the step is compiled by XLA; `"auto"` decides by device and model.
-        max_consecutive_rejections: Integer >= 1 or None. Training ends with an error when so many
-            steps in a row were rejected because the loss, its gradient, a product or every
-            candidate was not finite. Steps that merely would not lower the loss do not count: near
-            a minimum they are normal. None goes on for ever.
         seed: Integer, seeds the random directions that follow a breakdown of the Krylov space.
         weight_decay: Float or None, decoupled weight decay as in Keras; not applied by a rejected
             step.
@@ -112,19 +101,16 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         self,
         learning_rate: Any = 1.0,
         krylov_dimension: int | str = "auto",
-        damping: str | float = "auto",
-        damping_grid: Sequence[float] | None = None,
+        damping: str | float | Sequence[float] = "auto",
         curvature_batch_size: int | str | None = "auto",
         micro_batch_size: int | None = None,
         inner_steps: int = 1,
-        preconditioner: str | None = "auto",
         use_previous_step: bool = True,
         reorthogonalize: bool = True,
         store_basis: bool = True,
         hvp_mode: str = "auto",
         max_step_norm: float | None = None,
         jit_compile: bool | str = "auto",
-        max_consecutive_rejections: int | None = 10,
         seed: int = 0,
         weight_decay: float | None = None,
         use_ema: bool = False,
@@ -138,18 +124,15 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             {
                 "krylov_dimension": krylov_dimension,
                 "damping": damping,
-                "damping_grid": damping_grid,
                 "curvature_batch_size": curvature_batch_size,
                 "micro_batch_size": micro_batch_size,
                 "inner_steps": inner_steps,
-                "preconditioner": preconditioner,
                 "use_previous_step": use_previous_step,
                 "reorthogonalize": reorthogonalize,
                 "store_basis": store_basis,
                 "hvp_mode": hvp_mode,
                 "max_step_norm": max_step_norm,
                 "jit_compile": jit_compile,
-                "max_consecutive_rejections": max_consecutive_rejections,
                 "seed": seed,
             },
             learning_rate=learning_rate,
@@ -183,13 +166,12 @@ class ExactSaddleFreeNewton(base_optimizer.NewtonOptimizer):
     Args:
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule` or callable; factor
             on the step. 1.0 is the full Newton-like step.
-        damping: `"search"` looks along `damping_grid` for the lowest loss of the batch, at the
-            first step (and after a rejection) over all of it, later to both sides of the last
-            value; `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); a float >= 0 is
-            used as it is, in units of curvature. Under the first two a step that does not lower
-            the loss of its batch is rejected and leaves the parameters.
-        damping_grid: Positive floats, multiples of the largest |Ritz value|; only with
-            `damping="search"`. Defaults to 10, 1, ... 1e-6.
+        damping: `"search"` looks along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for
+            the lowest loss of the batch, at the first step (and after a rejection) over all of it,
+            later to both sides of the last value; a list of floats > 0 is such a grid;
+            `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); a float >= 0 is used as
+            it is, in units of curvature. Under all but a float a step that does not lower the loss
+            of its batch is rejected and leaves the parameters.
         curvature_batch_size: Integer >= 1 or None. The Hessian is that of the first so many rows
             of the batch; loss and gradient always see all rows. Needs losses that are means over
             rows (Keras's default), and `fit`.
@@ -202,10 +184,6 @@ class ExactSaddleFreeNewton(base_optimizer.NewtonOptimizer):
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
-        max_consecutive_rejections: Integer >= 1 or None. Training ends with an error when so many
-            steps in a row were rejected because the loss, its gradient, a product or every
-            candidate was not finite. Steps that merely would not lower the loss do not count: near
-            a minimum they are normal. None goes on for ever.
         weight_decay: Float or None, decoupled weight decay as in Keras; not applied by a rejected
             step.
         use_ema: As in every Keras optimizer.
@@ -223,14 +201,12 @@ class ExactSaddleFreeNewton(base_optimizer.NewtonOptimizer):
     def __init__(
         self,
         learning_rate: Any = 1.0,
-        damping: str | float = "search",
-        damping_grid: Sequence[float] | None = None,
+        damping: str | float | Sequence[float] = "search",
         curvature_batch_size: int | None = None,
         micro_batch_size: int | None = None,
         inner_steps: int = 1,
         hvp_mode: str = "auto",
         max_step_norm: float | None = None,
-        max_consecutive_rejections: int | None = 10,
         weight_decay: float | None = None,
         use_ema: bool = False,
         ema_momentum: float = 0.99,
@@ -242,13 +218,11 @@ class ExactSaddleFreeNewton(base_optimizer.NewtonOptimizer):
             _SADDLE_FREE,
             {
                 "damping": damping,
-                "damping_grid": damping_grid,
                 "curvature_batch_size": curvature_batch_size,
                 "micro_batch_size": micro_batch_size,
                 "inner_steps": inner_steps,
                 "hvp_mode": hvp_mode,
                 "max_step_norm": max_step_norm,
-                "max_consecutive_rejections": max_consecutive_rejections,
             },
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -279,13 +253,12 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
             on the step. 1.0 is the full Newton-like step.
         krylov_dimension: Integer >= 1, Lanczos vectors a step; or None for the whole Hessian, as in
             `ExactSaddleFreeNewton`, without the previous step and without XLA.
-        damping: `"search"` looks along `damping_grid` for the lowest loss of the batch, at the
-            first step (and after a rejection) over all of it, later to both sides of the last
-            value; `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); a float >= 0 is
-            used as it is, in units of curvature. Under the first two a step that does not lower
-            the loss of its batch is rejected and leaves the parameters.
-        damping_grid: Positive floats, multiples of the largest |Ritz value|; only with
-            `damping="search"`. Defaults to 10, 1, ... 1e-6.
+        damping: `"search"` looks along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for
+            the lowest loss of the batch, at the first step (and after a rejection) over all of it,
+            later to both sides of the last value; a list of floats > 0 is such a grid;
+            `"adaptive"` follows the reduction ratio (Levenberg-Marquardt); a float >= 0 is used as
+            it is, in units of curvature. Under all but a float a step that does not lower the loss
+            of its batch is rejected and leaves the parameters.
         curvature_batch_size: Integer >= 1 or None. The Hessian is that of the first so many rows
             of the batch; loss and gradient always see all rows. Needs losses that are means over
             rows (Keras's default), and `fit`.
@@ -309,10 +282,6 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
         jit_compile: Whether the step is compiled by XLA; `"auto"` decides by device and model.
-        max_consecutive_rejections: Integer >= 1 or None. Training ends with an error when so many
-            steps in a row were rejected because the loss, its gradient, a product or every
-            candidate was not finite. Steps that merely would not lower the loss do not count: near
-            a minimum they are normal. None goes on for ever.
         seed: Integer, seeds the random directions that follow a breakdown of the Krylov space.
         weight_decay: Float or None, decoupled weight decay as in Keras; not applied by a rejected
             step.
@@ -332,8 +301,7 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
         self,
         learning_rate: Any = 1.0,
         krylov_dimension: int | None = 10,
-        damping: str | float = "search",
-        damping_grid: Sequence[float] | None = None,
+        damping: str | float | Sequence[float] = "search",
         curvature_batch_size: int | None = None,
         micro_batch_size: int | None = None,
         inner_steps: int = 1,
@@ -343,7 +311,6 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
         hvp_mode: str = "auto",
         max_step_norm: float | None = None,
         jit_compile: bool | str = "auto",
-        max_consecutive_rejections: int | None = 10,
         seed: int = 0,
         weight_decay: float | None = None,
         use_ema: bool = False,
@@ -357,7 +324,6 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
             {
                 "krylov_dimension": krylov_dimension,
                 "damping": damping,
-                "damping_grid": damping_grid,
                 "curvature_batch_size": curvature_batch_size,
                 "micro_batch_size": micro_batch_size,
                 "inner_steps": inner_steps,
@@ -367,7 +333,6 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
                 "hvp_mode": hvp_mode,
                 "max_step_norm": max_step_norm,
                 "jit_compile": jit_compile,
-                "max_consecutive_rejections": max_consecutive_rejections,
                 "seed": seed,
             },
             learning_rate=learning_rate,

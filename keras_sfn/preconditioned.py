@@ -37,6 +37,12 @@ _STRIDE = 1.6
 # What is left of a direction that lies in the span of the rows before it.
 _IN_SPAN = 1e-4
 
+# A second Gram-Schmidt pass runs where the first leaves less than this part of the squared norm.
+_CANCELLATION = 0.5
+
+# The same of the last step, whose norm is an estimate from the step before.
+_DOUBTFUL = 0.05
+
 
 class Preconditioning(NamedTuple):
     """How directions are preconditioned in one step.
@@ -44,12 +50,14 @@ class Preconditioning(NamedTuple):
     Attributes:
         solve: Maps a vector of shape (n,) and a shift to (P + shift)^-1 vector.
         multiply: Maps them to (P + shift) vector.
+        last_curvature: Scalar, p'Pp / p'p of the last step p.
         shift: Positive scalar, state from step to step.
         search: Scalar boolean, whether neighbours of the shift are tried in this step.
     """
 
     solve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     multiply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    last_curvature: tf.Tensor
     shift: tf.Tensor
     search: tf.Tensor
 
@@ -124,23 +132,51 @@ def _rows(
     shift: tf.Tensor,
     append: tf.Tensor | None,
 ) -> tuple[row_blocks.Blocks, tf.Tensor]:
-    """Returns the rows and the operator seen from them."""
+    """Returns the rows and the operator seen from them.
+
+    Of the matrix M = P + shift one solution a row is needed, and no product. A row is M^-1 of a
+    vector w, so that its inner products with others are theirs with w. Those of the appended vector
+    with the rows follow from w as well, and its norm from P's curvature along it.
+    """
     size, dtype = int(start.shape[0]), start.dtype
-    last = rows - 1
+    appends = append is not None and rows > 1
+    last = _scaled(append) if appends else tf.zeros_like(start)
 
     def body(
-        index: tf.Tensor, vector: tf.Tensor, blocks: row_blocks.Blocks, projected: tf.Tensor
+        index: tf.Tensor,
+        vector: tf.Tensor,
+        of_last: tf.Tensor,
+        blocks: row_blocks.Blocks,
+        projected: tf.Tensor,
     ) -> tuple[object, ...]:
-        row = preconditioning.solve(vector, shift)
-        if append is not None and rows > 1:
-            row = tf.where(tf.equal(index, last), append, row)
-        row = _orthonormal(blocks, row, lambda other: preconditioning.multiply(other, shift))
+        is_last = tf.equal(index, rows - 1) if appends else tf.constant(False)
+        vector = _scaled(vector)
+        [row] = row_blocks.at_most_once(
+            ~is_last,
+            lambda vector: (preconditioning.solve(vector, shift),),
+            tf.where(is_last, last, vector),
+        )
+        row, shares, norm = _orthonormal(
+            blocks,
+            row,
+            tf.where(is_last, of_last, row_blocks.project(blocks, vector)),
+            tf.where(
+                is_last,
+                (preconditioning.last_curvature + shift) * vectors.dot(last, last),
+                vectors.dot(row, vector),
+            ),
+            tf.where(is_last, tf.constant(_DOUBTFUL, dtype), _CANCELLATION),
+            lambda row: preconditioning.multiply(row, shift),
+        )
+        seen_from_last = vectors.dot(last, vector) - vectors.dot(shares, of_last)
+        seen_from_last = tf.math.divide_no_nan(seen_from_last, norm)
         blocks = row_blocks.set_row(blocks, index, row)
         product = matvec(row)
         seen = row_blocks.project(blocks, product)
         return (
             index + 1,
             product,
+            tf.tensor_scatter_nd_update(of_last, [[index]], seen_from_last[None]),
             blocks,
             tf.tensor_scatter_nd_update(projected, [[index]], seen[None]),
         )
@@ -148,10 +184,11 @@ def _rows(
     state = (
         tf.constant(0),
         start,
+        tf.zeros((rows,), dtype),
         row_blocks.zeros(rows, size, dtype),
         tf.zeros((rows, rows), dtype),
     )
-    _, _, blocks, lower = tf.while_loop(
+    *_, blocks, lower = tf.while_loop(
         lambda index, *_: index < rows, body, state, parallel_iterations=1
     )
     # Row j was taken when rows 0 to j were there: the lower triangle.
@@ -160,32 +197,49 @@ def _rows(
 
 
 def _orthonormal(
-    blocks: row_blocks.Blocks, row: tf.Tensor, multiply: Callable[[tf.Tensor], tf.Tensor]
-) -> tf.Tensor:
+    blocks: row_blocks.Blocks,
+    row: tf.Tensor,
+    shares: tf.Tensor,
+    square: tf.Tensor,
+    cancellation: tf.Tensor,
+    multiply: Callable[[tf.Tensor], tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns what is left of a row outside the span, of norm one; zero where that is nothing.
 
     Args:
         blocks: The rows so far, orthonormal in the inner product.
         row: Shape (n,).
-        multiply: The matrix of the inner product.
+        shares: Shape (k,), its inner products with the rows.
+        square: Scalar, that with itself.
+        cancellation: Scalar; where less than this part of the square is left, the row is multiplied
+            by the matrix of the inner product for a second pass.
+        multiply: Does that.
+
+    Returns:
+        The row, all that was taken out in shape (k,), and the norm of what was left.
     """
 
-    def body(
-        index: tf.Tensor, vector: tf.Tensor, _: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = multiply(vector)
-        norm = tf.sqrt(tf.maximum(vectors.dot(vector, image), 0))
-        shares = row_blocks.project(blocks, image)
-        left = vector - row_blocks.combine(blocks, shares)
-        return index + 1, tf.math.divide_no_nan(left, norm), norm
+    def take_out(row: tf.Tensor, shares: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return row - row_blocks.combine(blocks, shares), square - vectors.dot(shares, shares)
 
-    # Twice is enough (Kahan and Parlett): the second norm is what the first pass has left of 1.
-    # Squares overflow long before norms do.
-    row = tf.math.divide_no_nan(row, tf.reduce_max(tf.abs(row)))
-    state = (tf.constant(0), row, tf.zeros((), row.dtype))
-    _, left, rest = tf.while_loop(lambda index, *_: index < 2, body, state)
+    def second(row: tf.Tensor, taken: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        image = multiply(row)
+        shares = row_blocks.project(blocks, image)
+        row, left = take_out(row, shares, vectors.dot(row, image))
+        return row, taken + shares, left
+
+    row, left = take_out(row, shares, square)
+    row, shares, left = row_blocks.at_most_once(
+        left < cancellation * square, second, row, shares, left
+    )
     # A row that is not finite goes on, so that the step sees it.
-    return tf.where(rest <= _IN_SPAN, tf.zeros_like(left), left)
+    norm = tf.where(left <= _IN_SPAN**2 * square, tf.zeros_like(left), tf.sqrt(left))
+    return tf.math.divide_no_nan(row, norm), shares, norm
+
+
+def _scaled(vector: tf.Tensor) -> tf.Tensor:
+    # Squares overflow long before norms do.
+    return tf.math.divide_no_nan(vector, tf.reduce_max(tf.abs(vector)))
 
 
 def _promise(ritz: saddle_free.RitzPairs, gradient: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:

@@ -102,7 +102,8 @@ def at_most_once(
 ) -> tuple[tf.Tensor, ...]:
     """Returns `function(*state)` or `state`: a loop of one round or none.
 
-    A `tf.cond` would make XLA copy the blocks for the branch.
+    A `tf.cond` would make XLA copy the blocks for the branch. What costs time must depend on a part
+    of `state` that the function changes: XLA computes all else ahead of the loop, in any case.
     """
     rounds = tf.cast(condition, tf.int32)
     return tf.while_loop(

@@ -65,6 +65,7 @@ class StepResult(NamedTuple):
         next_damping: Scalar, state for the next step.
         ritz_values: Shape (k,), ascending; NaN where loss, gradient or a product was not finite.
         shift: Scalar, the preconditioner's; zero without one.
+        norm: Scalar, of the step in the inner product in which the basis is orthonormal.
         too_long: Scalar boolean, whether a first trial with the damping of the step before did not
             lower the loss.
     """
@@ -77,6 +78,7 @@ class StepResult(NamedTuple):
     next_damping: tf.Tensor
     ritz_values: tf.Tensor
     shift: tf.Tensor
+    norm: tf.Tensor
     too_long: tf.Tensor
 
     @property
@@ -117,7 +119,7 @@ def saddle_free_step(
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
     subspace = subspaces.build(problem, settings, gradient, previous_step, damping, seed)
-    ritz, reduce, expand, shift = subspace
+    ritz, reduced, reduce, expand, shift = subspace
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
         loss=lambda position: problem.loss(expand(position)),
@@ -125,7 +127,6 @@ def saddle_free_step(
         learning_rate=learning_rate,
         direction=settings.direction,
     )
-    reduced = reduce(gradient)
     choice = _inner_steps(
         restricted,
         settings,
@@ -156,6 +157,7 @@ def saddle_free_step(
         next_damping=tf.where(usable, choice.next_damping, damping),
         ritz_values=tf.where(usable, ritz.values, tf.constant(np.nan, loss.dtype)),
         shift=tf.zeros_like(loss) if shift is None else shift,
+        norm=tf.norm(choice.position),
         too_long=usable & _raised(choice, damping, ritz.values),
     )
 

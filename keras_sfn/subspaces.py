@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
 from keras_sfn import lanczos as lanczos_lib
-from keras_sfn import preconditioned, row_blocks, saddle_free, two_pass
+from keras_sfn import preconditioned, row_blocks, saddle_free, two_pass, vectors
 
 
 class Problem(NamedTuple):
@@ -67,12 +67,14 @@ class Subspace(NamedTuple):
 
     Attributes:
         ritz: Its Ritz pairs.
+        gradient: Shape (k,), the coordinates of the gradient from which it was built.
         reduce: Maps a vector of shape (n,) to its coordinates, shape (k,).
         expand: Maps coordinates to the vector of shape (n,).
         shift: Scalar, with which its directions were preconditioned, or None.
     """
 
     ritz: saddle_free.RitzPairs
+    gradient: tf.Tensor
     reduce: Callable[[tf.Tensor], tf.Tensor]
     expand: Callable[[tf.Tensor], tf.Tensor]
     shift: tf.Tensor | None = None
@@ -111,7 +113,7 @@ def build(
     """
     rows = basis_rows(settings, int(gradient.shape[0]), previous_step is not None)
     if settings.krylov_dimension is None:
-        return _whole_space(problem)
+        return _whole_space(problem, gradient)
     if not settings.store_basis:
         return _two_passes(problem, settings, gradient, previous_step, rows, damping, seed)
     if problem.preconditioning is not None:
@@ -124,7 +126,8 @@ def build(
             damping=damping,
             seed=seed,
         )
-        return _of_rows(problem, scaled.blocks, scaled.ritz, scaled.shift)
+        coordinates = row_blocks.project(scaled.blocks, gradient)
+        return _of_rows(problem, scaled.blocks, scaled.ritz, coordinates, scaled.shift)
     krylov = lanczos_lib.build(
         problem.matvec,
         gradient,
@@ -133,19 +136,24 @@ def build(
         append=previous_step,
         seed=seed,
     )
-    return _of_rows(problem, krylov.blocks, saddle_free.ritz_pairs(krylov.projected))
+    # The first row is the gradient's direction: by its norm alone the vector itself need not be
+    # held while the others are made.
+    coordinates = vectors.norm(gradient) * tf.one_hot(0, rows, dtype=gradient.dtype)
+    return _of_rows(problem, krylov.blocks, saddle_free.ritz_pairs(krylov.projected), coordinates)
 
 
-def _whole_space(problem: Problem) -> Subspace:
+def _whole_space(problem: Problem, gradient: tf.Tensor) -> Subspace:
     """The eigenvectors themselves are the basis."""
     assert problem.hessian is not None
     hessian = problem.hessian()
     ritz = saddle_free.ritz_pairs((hessian + tf.transpose(hessian)) / 2, on_host=True)
     ritz = _agreed(problem, ritz)
+
+    def reduce(vector: tf.Tensor) -> tf.Tensor:
+        return problem.agree(tf.linalg.matvec(ritz.vectors, vector, True))
+
     return Subspace(
-        ritz,
-        lambda vector: problem.agree(tf.linalg.matvec(ritz.vectors, vector, True)),
-        lambda position: tf.linalg.matvec(ritz.vectors, position),
+        ritz, reduce(gradient), reduce, lambda position: tf.linalg.matvec(ritz.vectors, position)
     )
 
 
@@ -168,26 +176,33 @@ def _two_passes(
         append=previous_step,
         seed=seed,
     )
-    # There is one step in the subspace: the gradient is the only vector that is ever reduced.
-    return Subspace(passes.ritz, lambda _: problem.agree(passes.gradient), passes.expand)
+    return Subspace(passes.ritz, problem.agree(passes.gradient), _no_rows, passes.expand)
+
+
+def _no_rows(vector: tf.Tensor) -> tf.Tensor:
+    raise NotImplementedError("Without a stored basis no other vector has coordinates.")
 
 
 def _of_rows(
     problem: Problem,
     blocks: row_blocks.Blocks,
     ritz: saddle_free.RitzPairs,
+    coordinates: tf.Tensor,
     shift: tf.Tensor | None = None,
 ) -> Subspace:
+    """Args: the rows, the Ritz pairs in their coordinates, the gradient's, and the shift."""
     ritz = _agreed(problem, ritz)
 
-    def reduce(vector: tf.Tensor) -> tf.Tensor:
-        coordinates = row_blocks.project(blocks, vector)
+    def rotated(coordinates: tf.Tensor) -> tf.Tensor:
         return problem.agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
+
+    def reduce(vector: tf.Tensor) -> tf.Tensor:
+        return rotated(row_blocks.project(blocks, vector))
 
     def expand(position: tf.Tensor) -> tf.Tensor:
         return row_blocks.combine(blocks, tf.linalg.matvec(ritz.vectors, position))
 
-    return Subspace(ritz, reduce, expand, shift)
+    return Subspace(ritz, rotated(coordinates), reduce, expand, shift)
 
 
 def _positions(settings: Settings) -> int:

@@ -19,6 +19,11 @@ REFUSED_KERAS_OPTIONS = {
 def refuse_keras_options(options: dict[str, Any]) -> None:
     """Raises for every option that is set, with the reason where Keras knows the option."""
     for name, value in options.items():
+        if name == "max_consecutive_rejections":
+            raise ValueError(
+                f"`{name}` is an attribute: set it on the optimizer, as in optimizer.{name} = 3. "
+                f"Received: {name}={value!r} in the constructor."
+            )
         if name not in REFUSED_KERAS_OPTIONS:
             raise ValueError(
                 f"`{name}` is not an argument of this optimizer. Received: {name}={value!r}. "
@@ -89,8 +94,7 @@ def positive_values(name: str, values: Any) -> tuple[float, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) == 0:
         raise ValueError(
             f"`{name}` must be a non-empty list or tuple of numbers > 0. "
-            f"Received: {name}={values!r}. Pass for example (1.0, 0.1, 0.01), or None for the "
-            "default grid."
+            f"Received: {name}={values!r}. Pass for example (1.0, 0.1, 0.01)."
         )
     for value in values:
         positive(f"{name}[...]", value)
@@ -101,8 +105,8 @@ def damping_value(value: Any) -> float:
     """Returns a fixed damping as a float; raises unless it is a finite number >= 0."""
     if not _is_number(value) or not 0 <= value < math.inf:
         raise ValueError(
-            '`damping` must be "search", "adaptive" or a finite number >= 0. '
-            f"Received: damping={value!r}. Pass one of these."
+            '`damping` must be "search", "adaptive", a finite number >= 0 or a list of numbers > 0 '
+            f"to search. Received: damping={value!r}. Pass one of these."
         )
     return float(value)
 

@@ -63,18 +63,23 @@ class ParameterSpace:
 
         Added variable by variable: a program does not hold the values as a vector for it.
         """
-        pairs = zip(values, tf.split(displacement, self._sizes), strict=True)
+        pairs = zip(values, self.split(displacement), strict=True)
         return self.flatten(
             [tf.reshape(tf.cast(value, self.dtype), part.shape) + part for value, part in pairs]
         )
 
     def unflatten(self, vector: tf.Tensor) -> list[tf.Tensor]:
         """Splits a vector of shape (n,) into tensors of the variables' shapes and dtypes."""
-        parts = [vector] if len(self._sizes) == 1 else tf.split(vector, self._sizes)
         return [
             tf.cast(tf.reshape(part, shape), dtype)
-            for part, shape, dtype in zip(parts, self._shapes, self._dtypes, strict=True)
+            for part, shape, dtype in zip(
+                self.split(vector), self._shapes, self._dtypes, strict=True
+            )
         ]
+
+    def split(self, vector: tf.Tensor) -> list[tf.Tensor]:
+        """Splits a vector of shape (n,) into one vector a variable."""
+        return [vector] if len(self._sizes) == 1 else tf.split(vector, self._sizes)
 
 
 # XLA sums one number after the other on a CPU: a fold makes that so many numbers fewer.

@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 
 import keras_sfn
@@ -7,10 +8,8 @@ from keras_sfn import damping as damping_lib
 
 OPTIONS = {
     "damping": "search",
-    "damping_grid": None,
     "hvp_mode": "auto",
     "max_step_norm": None,
-    "max_consecutive_rejections": 10,
 }
 
 
@@ -35,7 +34,6 @@ AUTO = {
     "krylov_dimension": "auto",
     "damping": "auto",
     "curvature_batch_size": "auto",
-    "preconditioner": "auto",
 }
 
 
@@ -45,9 +43,6 @@ AUTO = {
         ({}, ("kronecker", "kronecker, loops", "krylov")),
         ({"krylov_dimension": 10}, ("krylov",)),
         ({"store_basis": False}, ("krylov",)),
-        ({"preconditioner": None}, ("krylov",)),
-        ({"preconditioner": "kronecker"}, ("kronecker", "kronecker, loops")),
-        ({"preconditioner": "kronecker", "krylov_dimension": 2}, ("kronecker",)),
         ({"damping": 0.1, "curvature_batch_size": 9}, ("kronecker", "kronecker, loops", "krylov")),
     ],
 )
@@ -68,9 +63,19 @@ def test_what_auto_stands_for():
     assert values("krylov") == (None, 10, "search", None)
 
 
-def test_a_grid_is_searched():
-    options = configuration.complete(OPTIONS | AUTO | {"damping_grid": (1.0, 0.1)})
-    assert configuration.resolved(options, "kronecker")["damping"] == "search"
+@pytest.mark.parametrize(
+    ("damping", "policy"),
+    [
+        ("search", damping_lib.SearchDamping(configuration.DEFAULT_DAMPING_GRID)),
+        ([1.0, 0.1], damping_lib.SearchDamping((1.0, 0.1))),
+        ("adaptive", damping_lib.AdaptiveDamping()),
+        (0.5, damping_lib.FixedDamping(0.5)),
+    ],
+)
+def test_policies_of_damping(damping, policy):
+    options = configuration.complete(OPTIONS | {"damping": damping})
+    settings = configuration.settings(options, saddle_free.saddle_free_direction, True)
+    assert settings.damping == policy
 
 
 def test_what_is_given_stays():
@@ -96,7 +101,7 @@ def test_rows_of_the_curvature(wanted, rows, taken):
         ("inner_steps", 0),
         ("curvature_batch_size", 0),
         ("micro_batch_size", 1.5),
-        ("max_consecutive_rejections", 0),
+        ("damping", np.array([0.1, 0.2])),
         ("max_step_norm", 0),
         ("seed", -1),
         ("use_previous_step", 1),

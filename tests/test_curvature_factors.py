@@ -1,3 +1,5 @@
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -33,6 +35,13 @@ def factors_of(loss):
     ), owner
 
 
+def result(step=(0.0,) * 21, shift=1.0, norm=0.0, too_long=False, finite=True, accepted=True):
+    """The part of a step's result that is remembered."""
+    fields = {"step": step, "shift": shift, "norm": norm, "too_long": too_long}
+    flags = {"finite": finite, "accepted": accepted}
+    return types.SimpleNamespace(**{k: tf.constant(v) for k, v in (fields | flags).items()})
+
+
 def renewal(factors, loss):
     """Returns a function of the step that calls `renew`, traced once."""
 
@@ -54,7 +63,9 @@ def test_when_the_approximation_is_made_anew(linear):
     assert due == [0, 1, 2, 4, 8, 20, 40]
 
 
-def test_the_approximation_of_a_linear_model_is_its_hessian(linear):
+def test_the_approximation_of_a_linear_model_is_its_hessian(linear, monkeypatch):
+    # In the mean: samples that fade slowly come near to it.
+    monkeypatch.setattr(curvature_factors, "_DECAY", 0.95)
     loss, x = linear
     factors, _ = factors_of(loss)
     run = renewal(factors, loss)
@@ -63,7 +74,7 @@ def test_the_approximation_of_a_linear_model_is_its_hessian(linear):
     inputs = np.concatenate([x, np.ones((40, 1))], axis=1)
     hessian = np.kron(inputs.T @ inputs * 2 / (40 * 3), np.eye(3))
     shift = 0.1 * np.linalg.eigvalsh(hessian)[-1]
-    solve = factors.preconditioning(tf.constant(False)).solve
+    solve = factors.preconditioning(tf.constant(False), None).solve
     axes = np.eye(21, dtype=np.float32)
     inverse = np.stack([solve(tf.constant(a), tf.constant(shift, tf.float32)) for a in axes])
     expected = np.linalg.inv(hessian + shift * np.eye(21))
@@ -75,7 +86,7 @@ def test_moments_fade_as_documented(linear):
     factors, owner = factors_of(loss)
     moments = next(v for v in owner.variables if "curvature_moments" in v.path)
     run = renewal(factors, loss)
-    for step, kept in ((0, 0.0), (1, 0.5), (4, 0.8), (200, 0.95)):
+    for step, kept in ((0, 0.0), (1, 0.5), (2, 2 / 3), (200, 0.8)):
         moments.assign(tf.zeros_like(moments.value))
         run(step)
         fresh = moments.numpy() / (1 - kept)
@@ -88,7 +99,7 @@ def test_the_first_shift_is_a_fraction_of_the_largest_curvature(linear):
     loss, _ = linear
     factors, owner = factors_of(loss)
     renew(factors, loss, 0)
-    preconditioning = factors.preconditioning(tf.constant(True))
+    preconditioning = factors.preconditioning(tf.constant(True), None)
     values = next(v for v in owner.variables if "curvature_eigenvalues" in v.path).numpy()
     # Seven of the rows, three of the columns, one trace.
     largest = values[:7].max() * values[7:10].max() / values[10]
@@ -100,8 +111,8 @@ def test_the_shift_is_kept_and_grows_after_a_step_too_long(linear):
     factors, _ = factors_of(loss)
 
     def following(shift, too_long, finite=True):
-        factors.keep_shift(tf.constant(shift), tf.constant(too_long), tf.constant(finite))
-        return float(factors.preconditioning(tf.constant(True)).shift)
+        factors.keep(result(shift=shift, too_long=too_long, finite=finite))
+        return float(factors.preconditioning(tf.constant(True), None).shift)
 
     # Without curvature nothing is remembered.
     assert following(7.0, False) == 1
@@ -109,6 +120,28 @@ def test_the_shift_is_kept_and_grows_after_a_step_too_long(linear):
     assert following(0.5, False) == 0.5
     assert following(0.5, True) == 1
     assert following(3.0, True, finite=False) == 1
+
+
+def test_the_curvature_along_the_last_step_is_that_of_its_norm(linear):
+    loss, _ = linear
+    factors, _ = factors_of(loss)
+    renew(factors, loss, 0)
+    last = tf.constant(np.random.default_rng(0).normal(size=21), tf.float32)
+    new, old = tf.constant(True), tf.constant(False)
+    preconditioning = factors.preconditioning(new, last)
+    product = preconditioning.multiply(last, tf.constant(0.0))
+    exact = float(tf.tensordot(last, product, 1) / tf.tensordot(last, last, 1))
+    np.testing.assert_allclose(float(preconditioning.last_curvature), exact, rtol=1e-5)
+    # After a step: from its norm in the inner product of P + shift, without a product.
+    shift = 0.3 * exact
+    image = preconditioning.multiply(last, tf.constant(shift))
+    norm = float(tf.tensordot(last, image, 1)) ** 0.5
+    factors.keep(result(step=last, shift=shift, norm=norm))
+    kept = float(factors.preconditioning(old, last).last_curvature)
+    np.testing.assert_allclose(kept, exact, rtol=1e-4)
+    # A step that was rejected is not the last one.
+    factors.keep(result(step=last, shift=shift, norm=9.0, accepted=False))
+    assert float(factors.preconditioning(old, last).last_curvature) == kept
 
 
 def test_other_variables_are_refused(linear):
@@ -124,7 +157,7 @@ def test_strategies_are_refused(linear):
     factors, _ = factors_of(loss)
     with (
         tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
-        pytest.raises(NotImplementedError, match=r"MirroredStrategy with 1.*preconditioner=None"),
+        pytest.raises(NotImplementedError, match=r"MirroredStrategy with 1.*integer `krylov_"),
     ):
         factors.renew(loss, tf.constant(0), 0, False)
 

@@ -20,7 +20,7 @@ def data(rows=32):
     return x, np.tanh(x @ rng.normal(size=(4, 2))).astype("float32")
 
 
-def compiled(compile_options=None, **options):
+def compiled(compile_options=None, most=failures.MOST_IN_A_ROW, **options):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -32,8 +32,16 @@ def compiled(compile_options=None, **options):
     )
     defaults = {"krylov_dimension": 3, "jit_compile": False}
     optimizer = keras_sfn.SaddleFreeNewton(**(defaults | options))
+    optimizer.max_consecutive_rejections = most
     model.compile(optimizer, "mse", **(compile_options or {}))
     return model
+
+
+def strict(**options):
+    """An optimizer that ends training after three failures in a row."""
+    optimizer = keras_sfn.SaddleFreeNewton(**options)
+    optimizer.max_consecutive_rejections = 3
+    return optimizer
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def given():
     ids=str,
 )
 def test_many_failures_in_a_row_end_training_with_one_warning(options, steps, given):
-    model, (x, y) = compiled(options, max_consecutive_rejections=5), data()
+    model, (x, y) = compiled(options, most=5), data()
     before = [v.numpy() for v in model.variables]
     with pytest.raises(FloatingPointError, match=r"`max_consecutive_rejections`=5 .* \(the last"):
         model.fit(np.full_like(x, np.nan), y, batch_size=4, epochs=9, verbose=0)
@@ -68,7 +76,7 @@ def test_many_failures_in_a_row_end_training_with_one_warning(options, steps, gi
 
 
 def test_single_bad_batches_never_end_it_and_are_told_of_once(given):
-    model, (x, y) = compiled(max_consecutive_rejections=2), data()
+    model, (x, y) = compiled(most=2), data()
     x[5] = np.inf
     model.fit(x, y, batch_size=4, epochs=4, verbose=0, shuffle=False)
     assert int(model.optimizer.rejected_steps) >= 4
@@ -78,7 +86,7 @@ def test_single_bad_batches_never_end_it_and_are_told_of_once(given):
 
 
 def test_without_a_limit_it_goes_on(given):
-    model, (x, y) = compiled(max_consecutive_rejections=None), data()
+    model, (x, y) = compiled(most=None), data()
     model.fit(x * np.nan, y, batch_size=2, epochs=1, verbose=0)
     assert int(model.optimizer.rejected_steps) == 16
     assert len(given()) == 1
@@ -94,9 +102,7 @@ def test_the_default_is_ten(given):
 @pytest.mark.parametrize("damping", ["search", "adaptive"])
 def test_steps_that_do_not_help_are_no_failures(damping, given):
     v = keras.Variable([1.0, 2.0])
-    optimizer = keras_sfn.SaddleFreeNewton(
-        damping=damping, max_consecutive_rejections=2, jit_compile=False
-    )
+    optimizer = strict(damping=damping, jit_compile=False)
     step = tf.function(lambda: optimizer.minimize(lambda: 1 + tf.reduce_sum(v.value**2), [v]))
     for _ in range(60):
         step()
@@ -178,7 +184,7 @@ def loop(optimizer, v, **options):
 
 
 def test_a_hand_written_loop_in_eager_code(given):
-    v, optimizer = keras.Variable([1.0]), keras_sfn.SaddleFreeNewton(max_consecutive_rejections=3)
+    v, optimizer = keras.Variable([1.0]), strict()
     step = lambda: optimizer.minimize(lambda: tf.reduce_sum(v.value**2) * np.nan, [v])
     step()
     step()
@@ -188,7 +194,7 @@ def test_a_hand_written_loop_in_eager_code(given):
 
 
 def test_a_hand_written_loop_in_a_graph(given):
-    v, optimizer = keras.Variable([1.0]), keras_sfn.SaddleFreeNewton(max_consecutive_rejections=3)
+    v, optimizer = keras.Variable([1.0]), strict()
     step = loop(optimizer, v)
     for _ in range(2):
         step(tf.constant(np.nan))
@@ -203,7 +209,7 @@ def test_a_hand_written_loop_in_a_graph(given):
 
 
 def test_a_loop_that_xla_compiles_can_ask(given):
-    v, optimizer = keras.Variable([1.0]), keras_sfn.SaddleFreeNewton(max_consecutive_rejections=3)
+    v, optimizer = keras.Variable([1.0]), strict()
     optimizer.raise_if_failing()  # before there is anything to fail
     step = loop(optimizer, v, jit_compile=True)
     for _ in range(4):
@@ -220,7 +226,7 @@ def test_an_own_train_step_ends_in_the_same_way(given):
             return {"objective": self.optimizer.minimize(loss_fn, self.trainable_variables)}
 
     model, (x, y) = Custom([keras.Input((4,)), keras.layers.Dense(2)]), data()
-    model.compile(keras_sfn.SaddleFreeNewton(max_consecutive_rejections=3), "mse")
+    model.compile(strict(), "mse")
     with pytest.raises(FloatingPointError, match="`max_consecutive_rejections`=3"):
         model.fit(x * np.nan, y, batch_size=4, verbose=0)
     assert len(given()) == 1

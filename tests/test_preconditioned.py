@@ -17,6 +17,11 @@ def problem(seed=0):
     return matrix, rough, *rng.normal(size=(2, SIZE))
 
 
+def curvature_along(rough, vector):
+    unit = vector / np.linalg.norm(vector)
+    return unit @ rough @ unit
+
+
 def build(
     rows,
     *,
@@ -27,10 +32,12 @@ def build(
     rough=None,
     jit=False,
     damping=0.0,
+    factor=1.0,
 ):
     matrix, default_rough, default, _ = problem()
     rough = default_rough if rough is None else rough
     gradient = default if gradient is None else gradient
+    last_curvature = factor * curvature_along(rough, default if append is None else append)
 
     @tf.function(autograph=False, jit_compile=jit)
     def run():
@@ -45,7 +52,11 @@ def build(
             tf.constant(gradient),
             rows,
             preconditioned.Preconditioning(
-                solve, multiply, tf.constant(shift, tf.float64), tf.constant(search)
+                solve,
+                multiply,
+                tf.constant(last_curvature, tf.float64),
+                tf.constant(shift, tf.float64),
+                tf.constant(search),
             ),
             append=None if append is None else tf.constant(append),
             damping=tf.constant(damping, tf.float64),
@@ -80,6 +91,16 @@ def test_rows_span_the_preconditioned_krylov_space_and_the_last_step(jit):
         left = vector - rows.T @ (rows @ metric @ vector)
         assert np.linalg.norm(left) < 1e-8 * np.linalg.norm(vector)
     assert float(subspace.shift) == 0.1
+
+
+def test_an_estimated_curvature_along_the_last_step_sets_its_length_and_no_more():
+    _, rough, _, step = problem()
+    rows = rows_of(build(3, append=step, factor=0.95))
+    metric = rough + 0.1 * np.eye(SIZE)
+    gram = rows @ metric @ rows.T
+    np.testing.assert_allclose(gram - np.diag(np.diag(gram)), 0, atol=1e-12)
+    np.testing.assert_allclose(np.diag(gram)[:2], 1)
+    assert 1.001 < gram[2, 2] < 1.5
 
 
 def test_a_direction_in_the_span_leaves_a_row_of_zeros():

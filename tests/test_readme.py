@@ -51,6 +51,5 @@ def test_the_table_names_arguments_with_their_defaults():
     assert set(rows) == set(parameters) - keras_own - {"kwargs"}
     for name, shown in rows.items():
         default = parameters[name].default
-        if name != "damping_grid":
-            expected = f'`"{default}"`' if isinstance(default, str) else str(default)
-            assert shown == expected, name
+        expected = f'`"{default}"`' if isinstance(default, str) else str(default)
+        assert shown == expected, name

@@ -19,14 +19,13 @@ def test_an_empty_variant_is_the_defaults():
 
 
 def test_a_variant_has_literals_of_each_kind():
-    text = "krylov_dimension=5, damping='search', max_step_norm=None, damping_grid=[1.0, 0.1]"
+    text = "krylov_dimension=5, damping=[1.0, 0.1], max_step_norm=None"
     variant = settings.newton_variant(text)
     assert variant.settings == text
     assert variant.options == {
         "krylov_dimension": 5,
-        "damping": "search",
+        "damping": [1.0, 0.1],
         "max_step_norm": None,
-        "damping_grid": [1.0, 0.1],
     }
     assert variant.batch_size is None
 

@@ -94,7 +94,7 @@ def test_the_figure_is_the_tasks_own_where_it_has_one():
 def test_a_run_that_the_optimizer_ends_keeps_its_records(capsys):
     task = linear_task()
     task.targets[0] = np.nan
-    options = {"jit_compile": False, "max_consecutive_rejections": 2}
+    options = {"jit_compile": False}
     records, _ = training_runs.train_newton(task, "newton", options, 10, 0, BUDGET)
     assert len(records) == 1
     assert "newton ended early: " in capsys.readouterr().out

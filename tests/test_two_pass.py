@@ -227,7 +227,7 @@ def test_what_cannot_fit_is_refused_whatever_the_krylov_dimension(monkeypatch):
     space = vectors.ParameterSpace([keras.Variable(np.zeros(100), dtype="float32")])
     monkeypatch.setattr(memory, "device_memory", lambda: (19 * 400, "machine"))
     memory.refuse_basis_too_large(space, 9, stored=False)
-    with pytest.raises(MemoryError, match="Use a fixed damping or a shorter `damping_grid`"):
+    with pytest.raises(MemoryError, match="Use a fixed damping or a shorter list"):
         memory.refuse_basis_too_large(space, 10, stored=False)
     v = keras.Variable(np.zeros(100), dtype="float32")
     optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=50, store_basis=False)
