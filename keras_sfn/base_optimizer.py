@@ -13,6 +13,7 @@ from keras_sfn import (
     configuration,
     curvature_factors,
     devices,
+    dropout_seed,
     failures,
     hessian,
     losses,
@@ -27,11 +28,6 @@ from keras_sfn import damping as damping_lib
 from keras_sfn import last_step as last_step_lib
 from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
-
-_UNSET_SEED = -1
-
-# Seeds of one generator in one step, of which a pass draws one for each use of the generator.
-_SEEDS_A_STEP = 1024
 
 
 class NewtonOptimizer(keras.optimizers.Optimizer):
@@ -135,13 +131,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             aggregation="only_first_replica",
             name="failures",
         )
-        self._dropout_seed = self.add_variable(
-            shape=(),
-            initializer=keras.initializers.Constant(_UNSET_SEED),
-            dtype="int64",
-            aggregation="only_first_replica",
-            name="dropout_seed",
-        )
+        self._dropout_seed = dropout_seed.DropoutSeed(self.add_variable)
         self._factors = None
         if self._kinds.with_factors:
             self._factors = curvature_factors.CurvatureFactors(
@@ -285,7 +275,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._refuse_too_large(space)
         if self._kinds.whole_batch:
             frozen = frozen._replace(curvature=frozen.objective)
-        self._seed_dropout(frozen)
+        self._dropout_seed.set((frozen.objective, frozen.curvature), self._iterations.value)
         renewed = tf.constant(False)
         factors = self._factors_in_use
         if factors is not None:
@@ -338,26 +328,6 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                     "was built with and no others. Received one that it was not built with. Make a "
                     "new optimizer for another model, or for layers that thaw."
                 ) from None
-
-    def _seed_dropout(self, frozen: losses.Frozen) -> None:
-        """Lets dropout depend on optimizer variables alone.
-
-        Keras saves no seed generators: with another optimizer, a model that is loaded draws other
-        masks than it would have. Here the seed of the first generator is remembered, so that
-        `keras.utils.set_random_seed` and the `seed` of a layer have the effect they should, and
-        every step draws from this seed and the number of the step.
-        """
-        generators = frozen.objective.seed_generators
-        if not generators:
-            return
-        dtype = self._dropout_seed.value.dtype
-        seed = tf.convert_to_tensor(self._dropout_seed)
-        first = tf.convert_to_tensor(generators[0])[0]
-        seed = tf.where(seed < 0, tf.cast(first, dtype), seed)
-        self._dropout_seed.assign(seed)
-        count = _SEEDS_A_STEP * tf.cast(self._iterations.value, dtype)
-        for objective in (frozen.objective, frozen.curvature):
-            objective.reseed(tf.stack([seed, count]))
 
     def _compute_step(
         self, frozen: losses.Frozen, jit_products: bool, renewed: tf.Tensor
