@@ -18,7 +18,8 @@ def loss_of(generator):
         return tf.reduce_sum(tf.convert_to_tensor(variable) ** 2 * noise), None
 
     loss = objective.Objective(loss_fn, vectors.ParameterSpace([variable]))
-    loss.example()
+    # The first evaluation finds the generators.
+    value(loss)
     return loss
 
 
@@ -62,6 +63,6 @@ def test_without_generators_there_is_nothing_to_do(seed):
     variable = keras.Variable([1.0])
     loss_fn = lambda: (tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), None)
     loss = objective.Objective(loss_fn, vectors.ParameterSpace([variable]))
-    loss.example()
+    float(loss.loss(tf.constant([2.0])))
     seed.set((loss,), tf.constant(0))
     assert float(loss.loss(tf.constant([2.0]))) == 4
