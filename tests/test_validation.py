@@ -54,7 +54,7 @@ def test_positive_values_gives_floats():
 
 @pytest.mark.parametrize("value", [-1, -1e-9, math.nan, math.inf, "newton", None, True])
 def test_damping_value(value):
-    with pytest.raises(ValueError, match='`damping` must be "search", "adaptive" or a finite'):
+    with pytest.raises(ValueError, match='`damping` must be "search", "adaptive", a finite number'):
         validation.damping_value(value)
 
 
