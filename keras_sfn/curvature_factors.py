@@ -1,4 +1,4 @@
-"""The preconditioner's state: what it is made of, when it is made anew, and its shift."""
+"""The preconditioner's state: what it is made of and when anew, shift and curvature along the last step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def numbers(variables: Sequence[keras.Variable]) -> int:
 
 
 class CurvatureFactors:
-    """Holds moments of Gauss-Newton samples, their eigenvectors, and the shift.
+    """Holds moments of Gauss-Newton samples, their eigenvectors, the shift, and v'Pv / v'v.
 
     Args:
         variables: What is trained.

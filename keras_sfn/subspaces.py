@@ -190,7 +190,7 @@ def _of_rows(
     coordinates: tf.Tensor,
     shift: tf.Tensor | None = None,
 ) -> Subspace:
-    """Args: the rows, the Ritz pairs in their coordinates, the gradient's, and the shift."""
+    """Returns the subspace of stored rows, from Ritz pairs and gradient in their coordinates."""
     ritz = _agreed(problem, ritz)
 
     def rotated(coordinates: tf.Tensor) -> tf.Tensor:
