@@ -1,4 +1,4 @@
-"""The preconditioner's state: what it is made of and when anew, shift and curvature along the last step."""
+"""The preconditioner's state: its factors and when they are made anew, shift, curvature of a step."""
 
 from __future__ import annotations
 
