@@ -1,4 +1,4 @@
-"""The preconditioner's state: its factors and when they are made anew, shift, curvature of a step."""
+"""The preconditioner as optimizer state: its factors, its shift, its curvature along a step."""
 
 from __future__ import annotations
 
