@@ -23,8 +23,8 @@ def newton_step(
 
     A product counts as two gradients and a forward pass as half a gradient. There is a product for
     each direction and one for the previous step where that is used; each inner step takes a
-    gradient and tries some dampings. A preconditioner takes, every 20 steps, eight gradients and
-    the products of two more subspaces.
+    gradient and tries some dampings. A preconditioner takes, every 20 steps, four gradients, four
+    products and those of two more subspaces.
 
     Args:
         batch_size: Rows of the gradient.
@@ -36,6 +36,7 @@ def newton_step(
         trials: Dampings tried in an inner step.
         preconditioned: Whether directions are preconditioned.
     """
-    products = 2 * (krylov_dimension + use_previous_step) * min(curvature_rows, batch_size)
-    renewal = (8 * batch_size + 2 * products) / 20 if preconditioned else 0
+    product = 2 * min(curvature_rows, batch_size)
+    products = (krylov_dimension + use_previous_step) * product
+    renewal = (4 * batch_size + 4 * product + 2 * products) / 20 if preconditioned else 0
     return (products + renewal + inner_steps * (1 + 0.5 * trials) * batch_size) / rows

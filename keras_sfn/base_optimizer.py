@@ -280,7 +280,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         factors = self._factors_in_use
         if factors is not None:
             jit = devices.jit_compile(self.jit_compile, frozen.ops, can_compile)
-            renewed = factors.renew(frozen.objective, self._iterations.value, self.seed, jit)
+            renewed = factors.renew(frozen, self._iterations.value, self.seed, jit)
         updated: list[keras.Variable] = []
 
         def compute(

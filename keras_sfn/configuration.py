@@ -26,7 +26,7 @@ _AUTO: dict[str, dict[str, Any]] = {
 }
 
 # Rows of a batch whose curvature is taken under "auto": one in so many, and not fewer than these.
-_CURVATURE_SHARE = 4
+_CURVATURE_SHARE = 16
 _LEAST_CURVATURE_ROWS = 256
 
 # What an optimizer has that does not take the argument.

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_sfn import collectives, gauss_newton, kronecker, preconditioned, row_blocks, vectors
+from keras_sfn import (
+    collectives,
+    gauss_newton,
+    hessian,
+    kronecker,
+    losses,
+    preconditioned,
+    row_blocks,
+    vectors,
+)
 from keras_sfn import objective as objective_lib
 from keras_sfn import step as step_lib
 
@@ -15,9 +25,11 @@ from keras_sfn import step as step_lib
 PERIOD = 20
 _EARLY = (1, 2, 4, 8)
 
-_SAMPLES = 8
+# Of each renewal: samples of the Gauss-Newton matrix, and products that tell of the Hessian's rows.
+_SAMPLES = 4
+_PROBES = 4
 
-# Older samples fade by this factor at each renewal, in the first ones by less.
+# Older ones fade by this factor at each renewal, in the first ones by less.
 _DECAY = 0.8
 
 # After a step whose first trial was too long.
@@ -30,12 +42,14 @@ _SEED_OFFSET = 2**20
 
 
 def numbers(variables: Sequence[keras.Variable]) -> int:
-    """Returns how many numbers are held: moments, their eigenvectors, and new ones of both."""
-    return 4 * kronecker.moments_length(kronecker.layer_blocks(variables))
+    """Returns how many numbers are held: moments, eigenvectors, curvature, and new ones of all."""
+    blocks = kronecker.layer_blocks(variables)
+    size = sum(block.size for block in blocks)
+    return 4 * (kronecker.moments_length(blocks) + size)
 
 
 class CurvatureFactors:
-    """Holds moments of Gauss-Newton samples, their eigenvectors, the shift, and v'Pv / v'v.
+    """Holds P and what it is made of, the shift, and v'Pv / v'v of the last step.
 
     Args:
         variables: What is trained.
@@ -52,7 +66,6 @@ class CurvatureFactors:
         self.blocks = kronecker.layer_blocks(variables)
         self._size = sum(block.size for block in self.blocks)
         length = kronecker.moments_length(self.blocks)
-        sides = sum(side for block in self.blocks for side in block.sides)
 
         def add(name: str, size: int) -> keras.Variable:
             return add_variable(
@@ -61,7 +74,8 @@ class CurvatureFactors:
 
         self._moments = add("curvature_moments", length)
         self._eigenvectors = add("curvature_eigenvectors", length - len(self.blocks))
-        self._eigenvalues = add("curvature_eigenvalues", sides + len(self.blocks))
+        self._row_squares = add("curvature_row_squares", self._size)
+        self._curvature = add("curvature", self._size)
         self._shift = add_variable(
             shape=(),
             initializer=keras.initializers.Constant(_UNSET),
@@ -74,20 +88,64 @@ class CurvatureFactors:
         )
 
     def renew(
-        self, loss: objective_lib.Loss, step: tf.Tensor, seed: int, jit_compile: bool
+        self, frozen: losses.Frozen, step: tf.Tensor, seed: int, jit_compile: bool
     ) -> tf.Tensor:
         """Makes the approximation anew where it is time; returns whether it was.
 
         Args:
-            loss: Of the batch.
+            frozen: The losses of the step.
             step: Scalar integer, how many steps were taken.
             seed: The optimizer's.
-            jit_compile: Whether XLA compiles what the samples take.
+            jit_compile: Whether XLA compiles samples and products.
 
         Raises:
             ValueError: The loss has no outputs, or is of other variables.
             NotImplementedError: This is under a strategy.
         """
+        space = frozen.objective.space
+        self._check(space)
+        step = tf.cast(step, tf.int32)
+        due = tf.equal(step % PERIOD, 0) | tf.reduce_any(tf.equal(step, _EARLY))
+        own_seed = tf.stack([seed + _SEED_OFFSET, step])
+
+        def mean_moments() -> tf.Tensor:
+            return self._mean_moments(frozen.objective, own_seed)
+
+        def mean_row_squares(eigenvectors: tf.Tensor) -> tf.Tensor:
+            matvec = hessian.hessian_vector_product(
+                frozen.curvature, space.values(), frozen.hvp_mode
+            )
+            return self._mean_row_squares(matvec, eigenvectors, own_seed)
+
+        if not tf.executing_eagerly():
+            mean_moments, mean_row_squares = (
+                tf.function(function, autograph=False, jit_compile=jit_compile)
+                for function in (mean_moments, mean_row_squares)
+            )
+
+        def renewed() -> tf.Tensor:
+            count = tf.cast(step, self._moments.dtype)
+            kept = tf.minimum(count / (count + 1), _DECAY)
+            moments = kept * self._moments.value + (1 - kept) * mean_moments()
+            eigenvectors, kappa = kronecker.factorise(self.blocks, moments)
+            squares = mean_row_squares(eigenvectors)
+            squares = kept * self._row_squares.value + (1 - kept) * squares
+            curvature = tf.sqrt(kappa * tf.sqrt(squares))
+            self._moments.assign(moments)
+            self._eigenvectors.assign(eigenvectors)
+            self._row_squares.assign(squares)
+            self._curvature.assign(curvature)
+            largest = tf.reduce_max(curvature)
+            first = (self._shift.value < 0) & (largest > 0)
+            shift = tf.where(first, preconditioned.FIRST_SHIFT * largest, self._shift.value)
+            # Searched for again and again, it must not sink to zero.
+            least = float(np.finfo(shift.dtype.as_numpy_dtype).eps) ** 2 * largest
+            self._shift.assign(tf.where(shift < 0, shift, tf.maximum(shift, least)))
+            return tf.constant(True)
+
+        return tf.cond(due, renewed, lambda: tf.constant(False))
+
+    def _check(self, space: vectors.ParameterSpace) -> None:
         if not collectives.alone():
             strategy = type(tf.distribute.get_strategy()).__name__
             raise NotImplementedError(
@@ -95,32 +153,12 @@ class CurvatureFactors:
                 f"strategy. Received: {strategy} with {collectives.number()} replicas. Use an "
                 "integer `krylov_dimension`."
             )
-        if loss.space.size != self._size:
+        if space.size != self._size:
             raise ValueError(
                 "The preconditioner is made for the variables that the optimizer was built with. "
-                f"Received a step on {loss.space.size} of {self._size} parameters. Train all of "
+                f"Received a step on {space.size} of {self._size} parameters. Train all of "
                 "them in each step, or make a new optimizer."
             )
-        step = tf.cast(step, tf.int32)
-        due = tf.equal(step % PERIOD, 0) | tf.reduce_any(tf.equal(step, _EARLY))
-
-        def mean_moments() -> tf.Tensor:
-            return self._sampled(loss, tf.stack([seed + _SEED_OFFSET, step]))
-
-        if not tf.executing_eagerly():
-            mean_moments = tf.function(mean_moments, autograph=False, jit_compile=jit_compile)
-
-        def renewed() -> tf.Tensor:
-            count = tf.cast(step, self._moments.dtype)
-            kept = tf.minimum(count / (count + 1), _DECAY)
-            moments = kept * self._moments.value + (1 - kept) * mean_moments()
-            eigenvectors, eigenvalues = kronecker.factorise(self.blocks, moments)
-            self._moments.assign(moments)
-            self._eigenvectors.assign(eigenvectors)
-            self._eigenvalues.assign(eigenvalues)
-            return tf.constant(True)
-
-        return tf.cond(due, renewed, lambda: tf.constant(False))
 
     def preconditioning(
         self, search: tf.Tensor, last_step: tf.Tensor | None
@@ -131,11 +169,12 @@ class CurvatureFactors:
             search: Whether the approximation is new: neighbours of the shift are tried.
             last_step: Shape (n,), or None.
         """
-        factors = self._factors()
-        largest = factors.largest()
+        factors = kronecker.Preconditioner(
+            self.blocks, self._eigenvectors.value, self._curvature.value
+        )
         # Without any curvature every shift gives the direction of the gradient.
-        first = tf.where(largest > 0, preconditioned.FIRST_SHIFT * largest, 1)
-        shift = tf.where(self._shift.value < 0, first, self._shift.value)
+        unset = tf.ones_like(self._shift.value)
+        shift = tf.where(self._shift.value < 0, unset, self._shift.value)
         curvature = tf.convert_to_tensor(self._last_curvature)
         if last_step is not None:
             curvature, _ = row_blocks.at_most_once(
@@ -156,7 +195,7 @@ class CurvatureFactors:
         """
         shift = result.shift
         following = tf.where(result.too_long, _GROWTH * shift, shift)
-        known = result.finite & (self._factors().largest() > 0)
+        known = result.finite & (self._shift.value >= 0)
         self._shift.assign(tf.where(known, following, self._shift.value))
         # The basis is orthonormal in the inner product of P + shift.
         norm = vectors.norm(result.step)
@@ -164,29 +203,55 @@ class CurvatureFactors:
         known = result.accepted & tf.math.is_finite(curvature)
         self._last_curvature.assign(tf.where(known, curvature, self._last_curvature.value))
 
-    def _factors(self) -> kronecker.Preconditioner:
-        return kronecker.Preconditioner(
-            self.blocks, self._eigenvectors.value, self._eigenvalues.value
-        )
-
-    def _sampled(self, loss: objective_lib.Loss, seed: tf.Tensor) -> tf.Tensor:
+    def _mean_moments(self, loss: objective_lib.Loss, seed: tf.Tensor) -> tf.Tensor:
         values = loss.space.values()
         shape = (kronecker.moments_length(self.blocks),)
 
-        def body(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # Below the seeds that one sample takes.
-            own = seed * tf.constant([1, 2**10]) + tf.stack([index, 0])
-
+        def moments(own_seed: tf.Tensor) -> tf.Tensor:
             def compute(part: objective_lib.Objective) -> tf.Tensor:
-                return kronecker.moments(self.blocks, gauss_newton.sample(part, values, own))
+                return kronecker.moments(self.blocks, gauss_newton.sample(part, values, own_seed))
 
-            return index + 1, total + loss.over_parts(compute, shape)
+            return loss.over_parts(compute, shape)
 
-        start = (tf.constant(0), tf.zeros(shape, loss.space.dtype))
-        return (
-            tf.while_loop(lambda index, _: index < _SAMPLES, body, start, parallel_iterations=1)[1]
-            / _SAMPLES
-        )
+        return _mean(moments, _SAMPLES, seed, shape, loss.space.dtype)
+
+    def _mean_row_squares(
+        self, matvec: Callable[[tf.Tensor], tf.Tensor], eigenvectors: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns mean squares of U' H v over random signs v, shape (n,): those of the rows' norms.
+
+        They are zero where a product would not be finite.
+        """
+
+        def squares(own_seed: tf.Tensor) -> tf.Tensor:
+            # Beyond the seeds that a sample takes.
+            own_seed = own_seed + tf.constant([0, 2**9])
+            probe = gauss_newton.signs(tf.zeros((self._size,), eigenvectors.dtype), own_seed)
+            product = matvec(probe)
+            rotated = kronecker.rotated(self.blocks, eigenvectors, product) ** 2
+            return tf.where(tf.reduce_all(tf.math.is_finite(rotated)), rotated, 0)
+
+        return _mean(squares, _PROBES, seed, (self._size,), eigenvectors.dtype)
+
+
+def _mean(
+    compute: Callable[[tf.Tensor], tf.Tensor],
+    count: int,
+    seed: tf.Tensor,
+    shape: tuple[int, ...],
+    dtype: str | tf.DType,
+) -> tf.Tensor:
+    """Returns the mean of `compute(seed)` over `count` seeds made of one."""
+
+    def body(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # Below the seeds that one sample takes.
+        own = seed * tf.constant([1, 2**10]) + tf.stack([index, 0])
+        return index + 1, total + compute(own)
+
+    start = (tf.constant(0), tf.zeros(shape, dtype))
+    return (
+        tf.while_loop(lambda index, _: index < count, body, start, parallel_iterations=1)[1] / count
+    )
 
 
 def _curvature_along(

@@ -95,8 +95,18 @@ def sample(
     return tf.where(tf.reduce_all(tf.math.is_finite(flat)), flat, 0)
 
 
+def signs(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor of random signs, 1 and -1.
+
+    Args:
+        like: Of the shape and dtype that are wanted.
+        seed: Shape (2,) integers.
+    """
+    # The algorithm by name: for what TensorFlow selects XLA takes a hundred times as long.
+    words = tf.random.stateless_uniform(tf.shape(like), seed, None, None, tf.int32, alg="philox")
+    one = tf.ones_like(like)
+    return tf.where(words < 0, -one, one)
+
+
 def _signs(like: tf.Tensor, seed: tf.Tensor, index: int) -> tf.Tensor:
-    bits = tf.random.stateless_uniform(
-        tf.shape(like), seed + tf.constant([0, index], seed.dtype), 0, 2, tf.int32
-    )
-    return tf.cast(2 * bits - 1, like.dtype)
+    return signs(like, seed + tf.constant([0, index], seed.dtype))

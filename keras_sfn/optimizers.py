@@ -58,7 +58,7 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             step that does not lower the loss of its batch is rejected and leaves the parameters.
         curvature_batch_size: Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of the
             first so many rows of the batch; loss and gradient always see all rows. A number needs
-            losses that are means over rows (Keras's default), and `fit`. `"auto"` is a quarter of
+            losses that are means over rows (Keras's default), and `fit`. `"auto"` is a sixteenth of
             the rows, 256 at least, where directions are preconditioned and losses are such means,
             and all rows else.
         micro_batch_size: Integer >= 1 or None. A batch with more rows is evaluated in slices of so

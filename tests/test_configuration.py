@@ -86,7 +86,7 @@ def test_what_is_given_stays():
 
 @pytest.mark.parametrize(
     ("wanted", "rows", "taken"),
-    [("auto", 4000, 1000), ("auto", 600, 256), ("auto", 100, 100), (30, 100, 30), (300, 100, 100)],
+    [("auto", 8000, 500), ("auto", 600, 256), ("auto", 100, 100), (30, 100, 30), (300, 100, 100)],
 )
 def test_rows_of_the_curvature(wanted, rows, taken):
     assert int(configuration.curvature_rows(wanted, rows)) == taken

@@ -45,8 +45,8 @@ def test_a_preconditioner_counts_too(monkeypatch):
     with pytest.raises(MemoryError, match="Use krylov_dimension=1"):
         memory.refuse_basis_too_large(space, 2, factors=900)
     optimizer = keras_sfn.SaddleFreeNewton(curvature_batch_size=None)
-    # Twice 10 x 10 and a trace, four times.
-    with pytest.raises(MemoryError, match="804 numbers"):
+    # Twice 10 x 10 and a trace, and a curvature for each parameter, four times.
+    with pytest.raises(MemoryError, match="1204 numbers"):
         optimizer.step(lambda: (None, None), space.variables)
 
 
