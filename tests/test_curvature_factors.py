@@ -105,10 +105,10 @@ def test_curvature_that_gauss_newton_lacks_is_seen(linear):
         axes = np.eye(21, dtype=np.float32)
         return np.array([multiply(tf.constant(a), tf.constant(0.0)).numpy() @ a for a in axes])
 
+    # The model's outputs, and with them the factors, are the same. In their eigenbasis the coupling
+    # is part of every row.
     added = curvatures(objective.Objective(coupled, loss.space)) / curvatures(loss)
-    # Coordinates (0, 0) and (5, 2) of a kernel with three columns.
-    assert min(added[0], added[17]) > 3
-    assert np.median(added) < 2
+    assert np.min(added) > 2
 
 
 def test_the_curvature_is_between_two_estimates(linear):
