@@ -124,26 +124,33 @@ class CurvatureFactors:
             )
 
         def renewed() -> tf.Tensor:
-            count = tf.cast(step, self._moments.dtype)
-            kept = tf.minimum(count / (count + 1), _DECAY)
-            moments = kept * self._moments.value + (1 - kept) * mean_moments()
-            eigenvectors, kappa = kronecker.factorise(self.blocks, moments)
-            squares = mean_row_squares(eigenvectors)
-            squares = kept * self._row_squares.value + (1 - kept) * squares
-            curvature = tf.sqrt(kappa * tf.sqrt(squares))
-            self._moments.assign(moments)
-            self._eigenvectors.assign(eigenvectors)
-            self._row_squares.assign(squares)
-            self._curvature.assign(curvature)
-            largest = tf.reduce_max(curvature)
-            first = (self._shift.value < 0) & (largest > 0)
-            shift = tf.where(first, preconditioned.FIRST_SHIFT * largest, self._shift.value)
-            # Searched for again and again, it must not sink to zero.
-            least = float(np.finfo(shift.dtype.as_numpy_dtype).eps) ** 2 * largest
-            self._shift.assign(tf.where(shift < 0, shift, tf.maximum(shift, least)))
+            self._renew(step, mean_moments, mean_row_squares)
             return tf.constant(True)
 
         return tf.cond(due, renewed, lambda: tf.constant(False))
+
+    def _renew(
+        self,
+        step: tf.Tensor,
+        mean_moments: Callable[[], tf.Tensor],
+        mean_row_squares: Callable[[tf.Tensor], tf.Tensor],
+    ) -> None:
+        count = tf.cast(step, self._moments.dtype)
+        kept = tf.minimum(count / (count + 1), _DECAY)
+        moments = kept * self._moments.value + (1 - kept) * mean_moments()
+        eigenvectors, kappa = kronecker.factorise(self.blocks, moments)
+        squares = kept * self._row_squares.value + (1 - kept) * mean_row_squares(eigenvectors)
+        curvature = tf.sqrt(kappa * tf.sqrt(squares))
+        self._moments.assign(moments)
+        self._eigenvectors.assign(eigenvectors)
+        self._row_squares.assign(squares)
+        self._curvature.assign(curvature)
+        largest = tf.reduce_max(curvature)
+        first = (self._shift.value < 0) & (largest > 0)
+        shift = tf.where(first, preconditioned.FIRST_SHIFT * largest, self._shift.value)
+        # Searched for again and again, it must not sink to zero.
+        least = float(np.finfo(shift.dtype.as_numpy_dtype).eps) ** 2 * largest
+        self._shift.assign(tf.where(shift < 0, shift, tf.maximum(shift, least)))
 
     def _check(self, space: vectors.ParameterSpace) -> None:
         if not collectives.alone():

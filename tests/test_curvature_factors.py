@@ -27,6 +27,12 @@ def linear():
     return objective.Objective(loss_fn, space), x
 
 
+def hessian_of(x):
+    """Of the linear model's loss."""
+    inputs = np.concatenate([x, np.ones((40, 1))], axis=1)
+    return np.kron(inputs.T @ inputs * 2 / (40 * 3), np.eye(3))
+
+
 def factors_of(loss):
     owner = Owner()
     owner.build(loss.space.variables)
@@ -75,8 +81,7 @@ def test_the_approximation_of_a_linear_model_is_its_hessian(linear, monkeypatch)
     run = renewal(factors, loss)
     for step in range(0, 2000, 20):
         run(step)
-    inputs = np.concatenate([x, np.ones((40, 1))], axis=1)
-    hessian = np.kron(inputs.T @ inputs * 2 / (40 * 3), np.eye(3))
+    hessian = hessian_of(x)
     shift = 0.1 * np.linalg.eigvalsh(hessian)[-1]
     solve = factors.preconditioning(tf.constant(False), None).solve
     axes = np.eye(21, dtype=np.float32)
@@ -117,8 +122,7 @@ def test_the_curvature_is_between_two_estimates(linear):
     run = renewal(factors, loss)
     for step in range(0, 4000, 20):
         run(step)
-    inputs = np.concatenate([x, np.ones((40, 1))], axis=1)
-    hessian = np.kron(inputs.T @ inputs * 2 / (40 * 3), np.eye(3)).astype(np.float32)
+    hessian = hessian_of(x).astype(np.float32)
     eigenvectors = variable(owner, "curvature_eigenvectors").value
     rotated = [kronecker.rotated(factors.blocks, eigenvectors, column) for column in hessian]
     norms = np.linalg.norm(rotated, axis=0)
