@@ -270,7 +270,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
-        frozen = losses.prepare(loss_fn, curvature_loss_fn, space, self.hvp_mode)
+        frozen = losses.prepare(
+            loss_fn, curvature_loss_fn, space, self.hvp_mode, self.jit_compile, can_compile
+        )
         self._kinds.decide(frozen.objective)
         self._refuse_too_large(space)
         if self._kinds.whole_batch:
@@ -279,8 +281,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         renewed = tf.constant(False)
         factors = self._factors_in_use
         if factors is not None:
-            jit = devices.jit_compile(self.jit_compile, frozen.ops, can_compile)
-            renewed = factors.renew(frozen, self._iterations.value, self.seed, jit)
+            renewed = factors.renew(frozen, self._iterations.value, self.seed)
         updated: list[keras.Variable] = []
 
         def compute(
@@ -292,7 +293,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             return evaluation._replace(updates=[]), values, result, report
 
         whole = self._kinds.settings.krylov_dimension is None
-        run = losses.compiled(compute, frozen, self.jit_compile, can_compile, whole)
+        run = losses.compiled(compute, frozen, whole)
         evaluation, values, result, report = run()
         losses.carry_out(updated, values, result.finite)
         self._apply_step(space, result)
@@ -335,8 +336,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         objective = frozen.objective
         space = objective.space
         values = space.values()
-        point = space.flatten(values)
-        evaluation, gradient = objective.evaluation_and_gradient(point, hold_constants=True)
+        evaluation, gradient = objective.evaluation_and_gradient(values, hold_constants=True)
         previous = None
         if self._kinds.with_previous_step:
             previous = self._previous_step.read(space)

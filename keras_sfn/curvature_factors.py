@@ -87,16 +87,13 @@ class CurvatureFactors:
             shape=(), dtype=dtype, aggregation="only_first_replica", name="last_curvature"
         )
 
-    def renew(
-        self, frozen: losses.Frozen, step: tf.Tensor, seed: int, jit_compile: bool
-    ) -> tf.Tensor:
+    def renew(self, frozen: losses.Frozen, step: tf.Tensor, seed: int) -> tf.Tensor:
         """Makes the approximation anew where it is time; returns whether it was.
 
         Args:
             frozen: The losses of the step.
             step: Scalar integer, how many steps were taken.
             seed: The optimizer's.
-            jit_compile: Whether XLA compiles samples and products.
 
         Raises:
             ValueError: The loss has no outputs, or is of other variables.
@@ -119,7 +116,7 @@ class CurvatureFactors:
 
         if not tf.executing_eagerly():
             mean_moments, mean_row_squares = (
-                tf.function(function, autograph=False, jit_compile=jit_compile)
+                tf.function(function, autograph=False, jit_compile=frozen.jit_compile)
                 for function in (mean_moments, mean_row_squares)
             )
 

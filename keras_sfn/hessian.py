@@ -75,11 +75,10 @@ class HessianOperator:
         jit = devices.jit_compile(jit_compile, ops)
         mode = resolve_mode(hvp_mode, ops)
 
-        def here() -> tf.Tensor:
-            return space.flatten(space.values())
+        space.in_place = jit
 
         def product(vector: tf.Tensor) -> tf.Tensor:
-            return hessian_vector_product(objective, here(), mode)(vector)
+            return hessian_vector_product(objective, space.values(), mode)(vector)
 
         def compiled(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
             return tf.function(
@@ -88,8 +87,8 @@ class HessianOperator:
 
         self.shape = (space.size, space.size)
         self.dtype = space.dtype
-        self._loss = compiled(lambda: objective.loss(here()))
-        self._gradient = compiled(lambda: objective.gradient(here()))
+        self._loss = compiled(lambda: objective.loss(space.values()))
+        self._gradient = compiled(lambda: objective.gradient(space.values()))
         self._product = compiled(product, spec)
         block = tf.TensorSpec((_BLOCK, space.size), space.dtype)
         self._products = compiled(lambda rows: tf.map_fn(product, rows), block)
@@ -203,7 +202,7 @@ def resolve_mode(mode: str, ops: frozenset[str], synchronized: bool = False) -> 
 
 
 def hessian_vector_product(
-    objective: objective_lib.Loss, point: tf.Tensor | Sequence[tf.Tensor], mode: str = "auto"
+    objective: objective_lib.Loss, point: vectors.Point, mode: str = "auto"
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns v -> H v with H the Hessian of `objective` at `point`.
 
@@ -214,7 +213,7 @@ def hessian_vector_product(
 
     Args:
         objective: The function, frozen for the step.
-        point: Shape (n,); or one tensor a variable, which spares a loop around products the vector.
+        point: Where; one tensor a variable spares a loop around products the vector.
         mode: One of `HVP_MODES`.
 
     Returns:
@@ -223,11 +222,10 @@ def hessian_vector_product(
     Raises:
         NotImplementedError: When the callable is traced, if an op has no second derivative.
     """
-    parameters = objective.space.unflatten(point) if tf.is_tensor(point) else list(point)
+    parameters = objective.space.tensors(point)
 
     def product(vector: tf.Tensor) -> tf.Tensor:
-        # Tensors of the graph at hand, which a tape or an accumulator can watch.
-        here = [tf.identity(parameter) for parameter in parameters]
+        here = objective.space.tensors(parameters)
         return objective.over_parts(
             lambda part: _product(part, here, vector, mode), (objective.space.size,)
         )

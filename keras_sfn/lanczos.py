@@ -68,10 +68,12 @@ class Krylov(NamedTuple):
 class _State(NamedTuple):
     """What the loop carries: the row in turn and all that has been found so far."""
 
+    # Vectors are as the row before left them, so that none is copied from one place to another.
     index: tf.Tensor  # (), the row in turn
-    row: tf.Tensor  # (n,), the row in turn itself, not yet in the basis
-    before: tf.Tensor  # (n,), the row before it
-    link: tf.Tensor  # (), A's entry between the two; zero where the row is no Krylov vector
+    ahead: tf.Tensor  # (n,), the row in turn times its length, not yet in the basis
+    length: tf.Tensor  # ()
+    link: tf.Tensor  # (), A's entry between it and the row before; zero if it is no Krylov vector
+    behind: tf.Tensor  # (n,), the row before times minus that entry
     blocks: row_blocks.Blocks  # rows from `index` on are zero
     projected: tf.Tensor  # (k, k), row j holds the coefficients of A q_j
     operator_norm: tf.Tensor  # (), the largest |A q| so far, a lower bound of |A|
@@ -152,8 +154,9 @@ def build(
 
     def body(*fields: tf.Tensor) -> _State:
         state = _State(*fields)
-        state = state._replace(blocks=row_blocks.set_row(state.blocks, state.index, state.row))
-        return _advance(state, matvec(state.row), reorthogonalisation, appended, seed)
+        row = _normalised(state.ahead, state.length)
+        state = state._replace(blocks=row_blocks.set_row(state.blocks, state.index, row))
+        return _advance(state, row, matvec(row), reorthogonalisation, appended, seed)
 
     # Iterations that overlap would hold the vectors of several.
     first = _first(start, rank, seed)
@@ -166,8 +169,7 @@ def build(
     return Krylov(
         blocks=state.blocks,
         projected=lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower)),
-        # What would be the next row, with its length; carried along it would take a vector more.
-        residual=state.link * state.row,
+        residual=tf.where(tf.not_equal(state.link, 0), state.ahead, 0),
         breakdown=state.breakdown,
     )
 
@@ -193,9 +195,10 @@ def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
     )
     return _State(
         index=tf.constant(0),
-        row=_normalised(row, vectors.norm(row)),
-        before=tf.zeros((size,), dtype),
+        ahead=row,
+        length=vectors.norm(row),
         link=tf.zeros((), dtype),
+        behind=tf.zeros((size,), dtype),
         blocks=row_blocks.zeros(rank, size, dtype),
         projected=tf.zeros((rank, rank), dtype),
         operator_norm=tf.zeros((), dtype),
@@ -206,17 +209,18 @@ def _first(start: tf.Tensor, rank: int, seed: tf.Tensor) -> _State:
 
 def _advance(
     state: _State,
+    row: tf.Tensor,
     product: tf.Tensor,
     reorthogonalisation: Reorthogonalisation,
     append: tf.Tensor | None,
     seed: tf.Tensor,
 ) -> _State:
-    """Goes from row j, now in the basis, to the next one; `product` is A q_j."""
+    """Goes from row j, `row`, now in the basis, to the next one; `product` is A q_j."""
     index, rank = state.index, int(state.projected.shape[0])
     # These two components are large and go first. What a pass over the rows then removes is small,
     # so that an error in the orthogonality of earlier rows is not amplified from row to row.
-    alpha = vectors.dot(state.row, product)
-    rest = product - state.link * state.before - alpha * state.row
+    alpha = vectors.dot(row, product)
+    rest = product + state.behind - alpha * row
     norm = vectors.norm(rest)
     operator_norm = tf.maximum(state.operator_norm, tf.norm(tf.stack([alpha, state.link, norm])))
     places = tf.stack([tf.maximum(index - 1, 0), index])
@@ -241,10 +245,10 @@ def _advance(
     broke = _is_rounding(norm, operator_norm)
     append_now = tf.equal(index, rank - 2) if append is not None else tf.constant(False)
     replaced = ~is_last & (append_now | broke)
-    row, length, is_krylov = row_blocks.at_most_once(
+    ahead, length, is_krylov = row_blocks.at_most_once(
         replaced,
-        lambda row, length, _: _replacement(
-            state.blocks, row, length, broke, append_now, filled, append, seed
+        lambda ahead, length, _: _replacement(
+            state.blocks, ahead, length, broke, append_now, filled, append, seed
         ),
         residual,
         norm,
@@ -253,9 +257,10 @@ def _advance(
     link = tf.where(is_krylov, length, 0)
     return _State(
         index=index + 1,
-        row=_normalised(row, length),
-        before=state.row,
+        ahead=ahead,
+        length=length,
         link=link,
+        behind=-link * row,
         blocks=state.blocks,
         projected=_set_row(state.projected, index, coefficients + found),
         operator_norm=operator_norm,

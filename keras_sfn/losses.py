@@ -24,16 +24,23 @@ class Frozen(NamedTuple):
         curvature: The loss whose Hessian is used: the same, or of a part of the batch.
         ops: Types of the ops of the loss; empty in eager code.
         hvp_mode: How products are taken, as in `hessian.hessian_vector_product`.
+        jit_compile: Whether XLA compiles what evaluates them.
     """
 
     objective: objective_lib.Loss
     curvature: objective_lib.Loss
     ops: frozenset[str]
     hvp_mode: str
+    jit_compile: bool
 
 
 def prepare(
-    loss_fn: Batch, curvature_loss_fn: Batch | None, space: vectors.ParameterSpace, hvp_mode: str
+    loss_fn: Batch,
+    curvature_loss_fn: Batch | None,
+    space: vectors.ParameterSpace,
+    hvp_mode: str,
+    jit_compile: bool | str,
+    can_compile: bool,
 ) -> Frozen:
     """Returns the losses of a step.
 
@@ -42,6 +49,8 @@ def prepare(
         curvature_loss_fn: The same, for the Hessian alone; None where it is that of `loss_fn`.
         space: The variables to train.
         hvp_mode: The optimizer's argument.
+        jit_compile: The optimizer's argument.
+        can_compile: Whether `jit_compile="auto"` may choose XLA.
 
     Raises:
         ValueError: See `differentiability.examine`.
@@ -54,29 +63,24 @@ def prepare(
         curvature.example()
     ops = _examine(objective)
     synchronized = isinstance(objective, replicas.Replicas) and objective.synchronized
-    return Frozen(objective, curvature, ops, hessian.resolve_mode(hvp_mode, ops, synchronized))
+    mode = hessian.resolve_mode(hvp_mode, ops, synchronized)
+    jit = not tf.executing_eagerly() and devices.jit_compile(jit_compile, ops, can_compile)
+    space.in_place = jit
+    return Frozen(objective, curvature, ops, mode, jit)
 
 
-def compiled(
-    compute: Callable[[bool], Any],
-    frozen: Frozen,
-    jit_compile: bool | str,
-    can_compile: bool,
-    whole: bool,
-) -> Callable[[], Any]:
+def compiled(compute: Callable[[bool], Any], frozen: Frozen, whole: bool) -> Callable[[], Any]:
     """Returns the computation of a step as it is to be called.
 
     Args:
         compute: The computation. Its argument: whether XLA is to compile products by themselves.
         frozen: The losses that it evaluates.
-        jit_compile: The optimizer's argument.
-        can_compile: Whether `jit_compile="auto"` may choose XLA.
         whole: Whether it takes the eigenvalues of the whole Hessian. XLA would take minutes for
             these: there, only products are its.
     """
     if tf.executing_eagerly():
         return functools.partial(compute, False)
-    jit = devices.jit_compile(jit_compile, frozen.ops, can_compile)
+    jit = frozen.jit_compile
     parts = {frozen.objective, frozen.curvature}
     on_replicas = [part for part in parts if isinstance(part, replicas.Replicas)]
     if not on_replicas:

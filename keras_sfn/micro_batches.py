@@ -145,22 +145,22 @@ class MicroBatches:
         [total], _ = self._run(lambda part: ([compute(part)], []), [zero], [])
         return total
 
-    def loss(self, vector: tf.Tensor) -> tf.Tensor:
+    def loss(self, point: vectors.Point) -> tf.Tensor:
         """See `objective.Objective.loss`."""
-        return self.over_parts(lambda part: part.loss(vector), ())
+        return self.over_parts(lambda part: part.loss(point), ())
 
-    def gradient(self, vector: tf.Tensor) -> tf.Tensor:
+    def gradient(self, point: vectors.Point) -> tf.Tensor:
         """See `objective.Objective.gradient`."""
-        return self.over_parts(lambda part: part.gradient(vector), (self.space.size,))
+        return self.over_parts(lambda part: part.gradient(point), (self.space.size,))
 
     def evaluation_and_gradient(
-        self, vector: tf.Tensor, *, hold_constants: bool = False
+        self, point: vectors.Point, *, hold_constants: bool = False
     ) -> tuple[objective_lib.Evaluation, tf.Tensor]:
         """See `objective.Objective.evaluation_and_gradient`; the outputs are those of all rows."""
         del hold_constants  # `example` refuses losses that have any.
 
         def compute(part: objective_lib.Objective) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-            evaluation, gradient = part.evaluation_and_gradient(vector)
+            evaluation, gradient = part.evaluation_and_gradient(point)
             moved = [value for _, value in evaluation.updates]
             return [evaluation.loss, gradient, *moved], keras.tree.flatten(evaluation.outputs)
 

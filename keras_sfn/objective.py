@@ -55,20 +55,20 @@ class Loss(Protocol):
     ) -> tf.Tensor:
         """See `Objective.over_parts`."""
 
-    def loss(self, vector: tf.Tensor) -> tf.Tensor:
+    def loss(self, point: vectors.Point) -> tf.Tensor:
         """See `Objective.loss`."""
 
-    def gradient(self, vector: tf.Tensor) -> tf.Tensor:
+    def gradient(self, point: vectors.Point) -> tf.Tensor:
         """See `Objective.gradient`."""
 
     def evaluation_and_gradient(
-        self, vector: tf.Tensor, *, hold_constants: bool = False
+        self, point: vectors.Point, *, hold_constants: bool = False
     ) -> tuple[Evaluation, tf.Tensor]:
         """See `Objective.evaluation_and_gradient`."""
 
 
 class Objective:
-    """A loss as a function of one flat parameter vector, with everything else frozen.
+    """A loss as a function of the parameters alone, with everything else frozen.
 
     Args:
         loss_fn: Callable without arguments that reads the variables of `space` and returns
@@ -149,15 +149,15 @@ class Objective:
         del shape
         return compute(self)
 
-    def loss(self, vector: tf.Tensor) -> tf.Tensor:
-        """Returns the loss at a point of shape (n,), in the dtype of the vector."""
-        return tf.cast(self.evaluate(self.space.unflatten(vector)).loss, self.space.dtype)
+    def loss(self, point: vectors.Point) -> tf.Tensor:
+        """Returns the loss at a point, in the dtype of the vectors."""
+        return tf.cast(self.evaluate(self.space.tensors(point)).loss, self.space.dtype)
 
     def evaluation_and_gradient(
-        self, vector: tf.Tensor, *, hold_constants: bool = False
+        self, point: vectors.Point, *, hold_constants: bool = False
     ) -> tuple[Evaluation, tf.Tensor]:
-        """Returns the evaluation at a point of shape (n,) and the gradient of shape (n,)."""
-        parameters = self.space.unflatten(vector)
+        """Returns the evaluation at a point and the gradient of shape (n,)."""
+        parameters = self.space.tensors(point)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
             evaluation = self.evaluate(parameters, hold_constants=hold_constants)
@@ -173,9 +173,9 @@ class Objective:
         loss = tf.cast(evaluation.loss, self.space.dtype)
         return evaluation._replace(loss=loss), gradient
 
-    def gradient(self, vector: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient at a point of shape (n,), shape (n,)."""
-        return self.evaluation_and_gradient(vector)[1]
+    def gradient(self, point: vectors.Point) -> tf.Tensor:
+        """Returns the gradient at a point, shape (n,)."""
+        return self.evaluation_and_gradient(point)[1]
 
     def _check_read(self, read: set[int]) -> None:
         if self._read_before is None:

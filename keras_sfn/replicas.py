@@ -133,22 +133,22 @@ class Replicas:
         """Returns the sum of what `compute` gives for each part of each replica's loss."""
         return self._summed(lambda part: part.over_parts(compute, shape))
 
-    def loss(self, vector: tf.Tensor) -> tf.Tensor:
+    def loss(self, point: vectors.Point) -> tf.Tensor:
         """See `objective.Objective.loss`."""
-        return self._summed(lambda part: part.loss(vector))
+        return self._summed(lambda part: part.loss(point))
 
-    def gradient(self, vector: tf.Tensor) -> tf.Tensor:
+    def gradient(self, point: vectors.Point) -> tf.Tensor:
         """See `objective.Objective.gradient`."""
-        return self._summed(lambda part: part.gradient(vector))
+        return self._summed(lambda part: part.gradient(point))
 
     def evaluation_and_gradient(
-        self, vector: tf.Tensor, *, hold_constants: bool = False
+        self, point: vectors.Point, *, hold_constants: bool = False
     ) -> tuple[objective_lib.Evaluation, tf.Tensor]:
         """See `objective.Objective.evaluation_and_gradient`; outputs stay with their replica."""
 
         def compute(part: objective_lib.Loss) -> tuple[list[tf.Tensor], ...]:
             evaluation, gradient = part.evaluation_and_gradient(
-                vector, hold_constants=hold_constants
+                point, hold_constants=hold_constants
             )
             self._outputs = keras.tree.map_structure(lambda _: None, evaluation.outputs)
             self._updated = [variable for variable, _ in evaluation.updates]

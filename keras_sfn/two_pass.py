@@ -69,9 +69,10 @@ class Subspace(NamedTuple):
 class _Process(NamedTuple):
     """What one pass carries."""
 
+    # Vectors are as the row before left them, so that none is copied from one place to another.
     index: tf.Tensor  # (), the row in turn
     row: tf.Tensor  # (n,), zero where the Krylov space has ended
-    before: tf.Tensor  # (n,)
+    behind: tf.Tensor  # (n,), the row before times minus the entry of T between the two
     left: tf.Tensor  # (n,), what is left of the vector to append; () without one
     alphas: tf.Tensor  # (k,), diagonal of T
     links: tf.Tensor  # (k,), T's entry between rows j - 1 and j at j; zero at 0
@@ -131,7 +132,7 @@ def build(
         start = _Process(
             index=tf.constant(0),
             row=first,
-            before=tf.zeros((size,), dtype),
+            behind=tf.zeros((size,), dtype),
             left=tf.zeros((), dtype) if appended is None else appended,
             alphas=tf.zeros((rank,), dtype),
             links=tf.zeros((rank,), dtype),
@@ -190,7 +191,7 @@ def _advance(
     rank = int(process.alphas.shape[0])
     link = process.links[index]
     alpha = vectors.dot(row, product)
-    rest = product - link * process.before - alpha * row
+    rest = product + process.behind - alpha * row
     norm = vectors.norm(rest)
     operator_norm = tf.maximum(process.operator_norm, tf.norm(tf.stack([alpha, link, norm])))
     # Not a product that is not finite, which must show.
@@ -214,7 +215,7 @@ def _advance(
     return process._replace(
         index=index + 1,
         row=following,
-        before=row,
+        behind=-link * row,
         left=left,
         alphas=tf.where(tf.equal(places, index), alpha, process.alphas),
         links=tf.where(tf.equal(places, index + 1), link, process.links),

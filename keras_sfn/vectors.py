@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
+
+# A vector of shape (n,), or one tensor a variable, for which no vector is made and taken apart.
+Point: TypeAlias = tf.Tensor | Sequence[tf.Tensor]
 
 
 class ParameterSpace:
@@ -25,6 +29,8 @@ class ParameterSpace:
     Attributes:
         size: Number of coordinates n.
         dtype: Name of the vector's dtype, `"float32"` or `"float64"`.
+        in_place: Whether `flatten` writes one part after the other into the vector, instead of
+            joining all at the end. XLA makes parts in their places then; elsewhere it takes longer.
     """
 
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
@@ -42,6 +48,7 @@ class ParameterSpace:
         self._sizes = [int(tf.TensorShape(s).num_elements()) for s in self._shapes]
         self.size = sum(self._sizes)
         self.dtype = "float64" if "float64" in self._dtypes else "float32"
+        self.in_place = False
 
     def values(self) -> list[tf.Tensor]:
         """Returns the current values, each in the dtype its variable is stored in."""
@@ -56,17 +63,34 @@ class ParameterSpace:
             tf.reshape(tf.cast(tf.convert_to_tensor(t), self.dtype), (size,))
             for t, size in zip(tensors, self._sizes, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
+        if len(parts) == 1:
+            return parts[0]
+        return self._written(parts) if self.in_place else tf.concat(parts, axis=0)
 
-    def displaced(self, values: Sequence[tf.Tensor], displacement: tf.Tensor) -> tf.Tensor:
-        """Returns one tensor a variable plus a displacement of shape (n,), as a vector.
+    def _written(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        vector, end = tf.zeros((self.size,), self.dtype), self.size
+        # From the last one on: reverse passes give the last layers first.
+        for part, size in reversed(list(zip(parts, self._sizes, strict=True))):
+            place = {"begin": [end - size], "end": [end], "strides": [1]}
+            vector = tf.raw_ops.TensorStridedSliceUpdate(input=vector, value=part, **place)
+            end -= size
+        return vector
 
-        Added variable by variable: a program does not hold the values as a vector for it.
+    def displaced(self, values: Sequence[tf.Tensor], displacement: tf.Tensor) -> list[tf.Tensor]:
+        """Returns one tensor a variable plus its part of a displacement of shape (n,).
+
+        The sum is taken in the vector's dtype and rounded to that of the value.
         """
-        pairs = zip(values, self.split(displacement), strict=True)
-        return self.flatten(
-            [tf.reshape(tf.cast(value, self.dtype), part.shape) + part for value, part in pairs]
-        )
+        return [
+            tf.cast(tf.cast(value, self.dtype) + tf.reshape(part, value.shape), value.dtype)
+            for value, part in zip(values, self.split(displacement), strict=True)
+        ]
+
+    def tensors(self, point: Point) -> list[tf.Tensor]:
+        """Returns a point as one tensor a variable, all of the graph at hand: a tape sees them."""
+        if tf.is_tensor(point):
+            return self.unflatten(point)
+        return [tf.identity(tensor) for tensor in point]
 
     def unflatten(self, vector: tf.Tensor) -> list[tf.Tensor]:
         """Splits a vector of shape (n,) into tensors of the variables' shapes and dtypes."""
@@ -91,13 +115,14 @@ def dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Returns the product of two vectors of shape (n,), a scalar.
 
     In XLA's code for CPUs several times as fast as `tf.tensordot`, and with less rounding: pieces
-    of the vectors are multiplied and added as vectors, and what is left is summed in rows.
+    of the vectors are multiplied and added as vectors, and what is left is summed in rows. (Pieces
+    by reshaping: XLA would compute slices of a joined vector a second time from what was joined.)
     """
     length = int(a.shape[0]) // _FOLDS
     if length < _SHORTEST_FOLDED // _FOLDS:
         return tf.tensordot(a, b, 1)
-    pieces = [slice(i * length, (i + 1) * length) for i in range(_FOLDS)]
-    folded = tf.add_n([a[piece] * b[piece] for piece in pieces])
+    pieces = [tf.reshape(v[: _FOLDS * length], (_FOLDS, length)) for v in (a, b)]
+    folded = tf.reduce_sum(pieces[0] * pieces[1], axis=0)
     width = int(length**0.5)
     whole = length // width * width
     rows = tf.reduce_sum(tf.reshape(folded[:whole], (-1, width)), axis=1)

@@ -49,7 +49,7 @@ def result(step=(0.0,) * 21, shift=1.0, norm=0.0, too_long=False, finite=True, a
 
 
 def frozen(loss):
-    return losses.Frozen(loss, loss, frozenset(), "forward_over_reverse")
+    return losses.Frozen(loss, loss, frozenset(), "forward_over_reverse", False)
 
 
 def renewal(factors, loss):
@@ -57,7 +57,7 @@ def renewal(factors, loss):
 
     @tf.function(autograph=False)
     def run(step):
-        return factors.renew(frozen(loss), step, 0, False)
+        return factors.renew(frozen(loss), step, 0)
 
     return lambda step: bool(run(tf.constant(step)))
 
@@ -213,7 +213,7 @@ def test_other_variables_are_refused(linear):
     factors, _ = factors_of(loss)
     part = objective.Objective(loss._loss_fn, vectors.ParameterSpace(loss.space.variables[:1]))
     with pytest.raises(ValueError, match="18 of 21 parameters"):
-        factors.renew(frozen(part), tf.constant(0), 0, False)
+        factors.renew(frozen(part), tf.constant(0), 0)
 
 
 def test_strategies_are_refused(linear):
@@ -223,7 +223,7 @@ def test_strategies_are_refused(linear):
         tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
         pytest.raises(NotImplementedError, match=r"MirroredStrategy with 1.*integer `krylov_"),
     ):
-        factors.renew(frozen(loss), tf.constant(0), 0, False)
+        factors.renew(frozen(loss), tf.constant(0), 0)
 
 
 def test_state_is_in_optimizer_variables(linear):

@@ -16,7 +16,7 @@ def square(space):
 
 
 def test_curvature_defaults_to_the_loss(space):
-    frozen = losses.prepare(square(space), None, space, "auto")
+    frozen = losses.prepare(square(space), None, space, "auto", "auto", True)
     assert frozen.curvature is frozen.objective
     assert isinstance(frozen.objective, objective.Objective)
     assert frozen.hvp_mode == "auto"
@@ -33,7 +33,9 @@ def test_slices_and_another_curvature(space):
 
     @tf.function
     def step():
-        graph["frozen"] = losses.prepare(slices, square(space), space, "reverse_over_reverse")
+        graph["frozen"] = losses.prepare(
+            slices, square(space), space, "reverse_over_reverse", False, True
+        )
         return graph["frozen"].objective.loss(space.flatten(space.values()))
 
     assert float(step()) == 3
@@ -51,14 +53,14 @@ def test_a_step_in_a_graph_is_a_function_of_its_own(space, jit, whole):
 
     @tf.function
     def step():
-        frozen = losses.prepare(square(space), None, space, "auto")
+        frozen = losses.prepare(square(space), None, space, "auto", jit, True)
         point = space.flatten(space.values())
 
         def compute(jit_products):
             asked.append(jit_products)
             return frozen.objective.loss(point)
 
-        return losses.compiled(compute, frozen, jit, can_compile=True, whole=whole)()
+        return losses.compiled(compute, frozen, whole=whole)()
 
     assert float(step()) == 5
     calls = [op for op in step.get_concrete_function().graph.get_operations() if "Call" in op.type]
@@ -68,9 +70,9 @@ def test_a_step_in_a_graph_is_a_function_of_its_own(space, jit, whole):
 
 
 def test_eager_code_compiles_nothing(space):
-    frozen = losses.prepare(square(space), None, space, "auto")
+    frozen = losses.prepare(square(space), None, space, "auto", True, True)
     asked = []
-    losses.compiled(asked.append, frozen, True, can_compile=True, whole=True)()
+    losses.compiled(asked.append, frozen, whole=True)()
     assert asked == [False]
 
 

@@ -28,11 +28,42 @@ def test_unflatten_inverts_flatten(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-def test_displaced_adds_without_rounding_to_the_storage_dtype(dtype):
+def test_displaced_rounds_the_sum_to_the_storage_dtype(dtype):
     space = make_space(dtype)
     displacement = tf.constant(np.linspace(0, 1e-3, 7), space.dtype)
     found = space.displaced(space.values(), displacement)
-    np.testing.assert_array_equal(found, space.flatten(space.values()) + displacement)
+    expected = space.unflatten(space.flatten(space.values()) + displacement)
+    for part, sum_ in zip(found, expected, strict=True):
+        assert part.dtype == dtype
+        np.testing.assert_array_equal(tf.cast(part, "float64"), tf.cast(sum_, "float64"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_vector_written_in_place_is_the_joined_one(dtype, jit):
+    space = make_space(dtype)
+    joined = space.flatten(space.values())
+    space.in_place = True
+    written = tf.function(lambda: space.flatten(space.values()), jit_compile=jit)()
+    assert written.dtype == joined.dtype
+    np.testing.assert_array_equal(written, joined)
+
+
+def test_tensors_of_a_point_can_be_watched_in_an_inner_graph():
+    space = make_space()
+
+    @tf.function
+    def gradient(values):
+        def body(index, _):
+            with tf.GradientTape() as tape:
+                here = space.tensors(values)
+                tape.watch(here)
+                square = tf.reduce_sum(here[0] ** 2) + here[1]
+            return index + 1, space.flatten(tape.gradient(square, here))
+
+        return tf.while_loop(lambda index, _: index < 1, body, (0, tf.zeros(7)))[1]
+
+    np.testing.assert_array_equal(gradient(space.values()), [0, 2, 4, 6, 8, 10, 1])
 
 
 @pytest.mark.parametrize(

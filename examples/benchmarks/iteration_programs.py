@@ -33,7 +33,7 @@ class Programs:
     def __init__(self, widths: Sequence[int], rows: int, jit_compile: bool = True) -> None:
         self._model = deep_autoencoder.build(widths)
         self._space = vectors.ParameterSpace(self._model.trainable_variables)
-        self._jit_compile = jit_compile
+        self._space.in_place = self._jit_compile = jit_compile
         self.arguments: tuple[tf.Tensor, ...] = (
             self._space.flatten(self._space.values()),
             tf.random.stateless_normal((self._space.size,), (1, 1)),

@@ -27,7 +27,9 @@ def build_objective(problem: peer_protocol.Problem) -> objective_lib.Objective:
     def loss() -> tuple[tf.Tensor, None]:
         return tf.reduce_mean(tf.square(model(inputs, training=True) - inputs)), None
 
-    return objective_lib.Objective(loss, vectors.ParameterSpace(model.trainable_variables))
+    space = vectors.ParameterSpace(model.trainable_variables)
+    space.in_place = True  # XLA compiles all that follows.
+    return objective_lib.Objective(loss, space)
 
 
 def main() -> None:
