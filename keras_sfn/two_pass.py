@@ -71,13 +71,18 @@ class _Process(NamedTuple):
 
     # Vectors are as the row before left them, so that none is copied from one place to another.
     index: tf.Tensor  # (), the row in turn
-    row: tf.Tensor  # (n,), zero where the Krylov space has ended
+    ahead: tf.Tensor  # (n,), the row in turn times its length
+    length: tf.Tensor  # (), zero where the Krylov space has ended, and then the row is
     behind: tf.Tensor  # (n,), the row before times minus the entry of T between the two
     left: tf.Tensor  # (n,), what is left of the vector to append; () without one
     alphas: tf.Tensor  # (k,), diagonal of T
     links: tf.Tensor  # (k,), T's entry between rows j - 1 and j at j; zero at 0
     operator_norm: tf.Tensor  # (), the largest |A q| so far, a lower bound of |A|
     sums: tuple[tf.Tensor, ...]
+
+    def row(self) -> tf.Tensor:
+        """Returns the row in turn, shape (n,)."""
+        return self.ahead * tf.math.divide_no_nan(tf.ones_like(self.length), self.length)
 
 
 class _Between(NamedTuple):
@@ -126,12 +131,15 @@ def build(
         coefficients: tf.Tensor, sums: tuple[tf.Tensor, ...], is_second: tf.Tensor
     ) -> _Process:
         def body(*fields: tf.Tensor) -> _Process:
-            process = _accumulate(_Process(*fields), coefficients, is_second)
-            return _advance(process, matvec(process.row), threshold, appended is not None)
+            process = _Process(*fields)
+            row = process.row()
+            process = _accumulate(process, row, coefficients, is_second)
+            return _advance(process, row, matvec(row), threshold, appended is not None)
 
         start = _Process(
             index=tf.constant(0),
-            row=first,
+            ahead=first,
+            length=tf.ones((), dtype),
             behind=tf.zeros((size,), dtype),
             left=tf.zeros((), dtype) if appended is None else appended,
             alphas=tf.zeros((rank,), dtype),
@@ -158,7 +166,7 @@ def build(
         coefficients = tf.matmul(known.plane, known.ritz.vectors, transpose_b=True)
         process = pass_(coefficients, sums, is_second)
         [known] = row_blocks.at_most_once(~is_second, lambda _: (between(process),), known)
-        process = _accumulate(process, coefficients, is_second)
+        process = _accumulate(process, process.row(), coefficients, is_second)
         return number + 1, known, process.sums
 
     zeros = tf.zeros((rank,), dtype)
@@ -184,10 +192,10 @@ def _first_row(gradient: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _advance(
-    process: _Process, product: tf.Tensor, threshold: tf.Tensor, appends: bool
+    process: _Process, row: tf.Tensor, product: tf.Tensor, threshold: tf.Tensor, appends: bool
 ) -> _Process:
     """Goes from row j to the next one; `product` is A q_j."""
-    index, row = process.index, process.row
+    index = process.index
     rank = int(process.alphas.shape[0])
     link = process.links[index]
     alpha = vectors.dot(row, product)
@@ -196,25 +204,25 @@ def _advance(
     operator_norm = tf.maximum(process.operator_norm, tf.norm(tf.stack([alpha, link, norm])))
     # Not a product that is not finite, which must show.
     ended = norm <= 10 * _epsilon(norm.dtype) * operator_norm
-    following = rest * tf.math.divide_no_nan(tf.cast(~ended, norm.dtype), norm)
-    link = tf.where(ended, tf.zeros_like(norm), norm)
+    ahead, link = rest, tf.where(ended, tf.zeros_like(norm), norm)
+    length = link
     left = process.left
     if appends:
         left -= vectors.dot(row, left) * row
 
-        def append(following: tf.Tensor, link: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            length = vectors.norm(left)
-            usable = length > threshold
-            vector = left / tf.where(usable, length, 1)
-            link = tf.where(usable, vectors.dot(rest, vector), link)
-            return tf.where(usable, vector, following), link
+        def append(ahead: tf.Tensor, length: tf.Tensor, link: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            norm = vectors.norm(left)
+            usable = norm > threshold
+            link = tf.where(usable, vectors.dot(ahead, left) / norm, link)
+            return tf.where(usable, left, ahead), tf.where(usable, norm, length), link
 
         is_turn = tf.equal(index, rank - 2)
-        following, link = row_blocks.at_most_once(is_turn, append, following, link)
+        ahead, length, link = row_blocks.at_most_once(is_turn, append, ahead, length, link)
     places = tf.range(rank)
     return process._replace(
         index=index + 1,
-        row=following,
+        ahead=ahead,
+        length=length,
         behind=-link * row,
         left=left,
         alphas=tf.where(tf.equal(places, index), alpha, process.alphas),
@@ -223,20 +231,25 @@ def _advance(
     )
 
 
-def _accumulate(process: _Process, coefficients: tf.Tensor, wanted: tf.Tensor) -> _Process:
+def _accumulate(
+    process: _Process, row: tf.Tensor, coefficients: tf.Tensor, wanted: tf.Tensor
+) -> _Process:
     """Adds the row in turn to all sums, each time with its coefficient."""
-    # After the last row of the first pass the index is out of bounds.
-    column = coefficients[:, tf.minimum(process.index, int(coefficients.shape[1]) - 1)]
 
-    def add(*sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def add(place: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # Looked up here: XLA would compute all that is to be added ahead, a vector for each sum.
+        column = coefficients[:, place]
         added: list[tf.Tensor] = []
         for index, total in enumerate(sums):
             # One after the other, since each takes a vector of scratch memory.
             with tf.control_dependencies(added[-1:]):
-                added.append(_add(total, column[index], process.row))
-        return tuple(added)
+                added.append(_add(total, column[index], row))
+        return place + 1, *added
 
-    return process._replace(sums=row_blocks.at_most_once(wanted, add, *process.sums))
+    # After the last row of the first pass the index is out of bounds.
+    place = tf.minimum(process.index, int(coefficients.shape[1]) - 1)
+    _, *sums = row_blocks.at_most_once(wanted, add, place, *process.sums)
+    return process._replace(sums=tuple(sums))
 
 
 def _add(total: tf.Tensor, coefficient: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:

@@ -19,9 +19,11 @@ class Peak(NamedTuple):
         parameters: Number n of parameters.
         krylov_dimension: Lanczos vectors a step.
         basis_rows: Vectors in the basis, with the previous step if it has a place there.
-        vectors: What TensorFlow had allocated at the peak of the steps after the first, without
-            the parameters themselves.
+        vectors: What XLA reserves for the step's program, with what goes in and comes out, without
+            the parameters themselves. Where it compiles nothing, as `allocated`.
         beyond_basis: The same without the basis.
+        allocated: What TensorFlow had allocated at the peak of the steps after the first, without
+            the parameters. It rounds the one block that XLA's program works in up.
         process_vectors: By how much the peak of the process rose from before the first step: with
             what the compiler took, and what was freed and not given back.
     """
@@ -31,6 +33,7 @@ class Peak(NamedTuple):
     basis_rows: int
     vectors: float
     beyond_basis: float
+    allocated: float
     process_vectors: float
 
 
@@ -45,13 +48,16 @@ def of_steps(widths: Sequence[int], rows: int, krylov_dimension: int, newton: st
     """
     figures = _run(widths, rows, krylov_dimension, newton)
     vector = 4 * figures["parameters"]
-    vectors = figures["allocated_bytes"] / vector - 1
+    allocated = figures["allocated_bytes"] / vector - 1
+    program = figures["program_bytes"]
+    vectors = allocated if program is None else program / vector - 1
     return Peak(
         figures["parameters"],
         krylov_dimension,
         figures["basis_rows"],
         vectors,
         vectors - figures["basis_rows"],
+        allocated,
         figures["process_bytes"] / vector,
     )
 

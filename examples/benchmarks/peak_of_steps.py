@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import re
 import resource
+import tempfile
 from collections.abc import Sequence
 
 import deep_autoencoder
@@ -33,7 +36,12 @@ def main(argv: Sequence[str]) -> None:
     model.compile(optimizer, "mse")
     images = deep_autoencoder.batch(widths, _ROWS.value).numpy()
     before = _process_bytes()
-    model.fit(images, images, batch_size=_ROWS.value, verbose=0)
+    with tempfile.TemporaryDirectory() as folder:
+        # What XLA reserves for a program it writes down only when told where to.
+        dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {dump}".strip()
+        model.fit(images, images, batch_size=_ROWS.value, verbose=0)
+        program_bytes = _largest_program(pathlib.Path(folder))
     # The first step compiles; the others are like all later ones.
     device, *_ = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     tf.config.experimental.reset_memory_stats(device.name)
@@ -41,10 +49,20 @@ def main(argv: Sequence[str]) -> None:
     figures = {
         "parameters": model.count_params(),
         "basis_rows": len(optimizer.last_step.ritz_values),
+        "program_bytes": program_bytes,
         "allocated_bytes": tf.config.experimental.get_memory_info(device.name)["peak"],
         "process_bytes": _process_bytes() - before,
     }
     print(json.dumps(figures))
+
+
+def _largest_program(folder: pathlib.Path) -> int | None:
+    """Returns what XLA reserves for the largest of its programs, with arguments; None without."""
+    totals = [
+        re.search(r"Total bytes used: (\d+)", path.read_text())
+        for path in folder.glob("*memory-usage-report.txt")
+    ]
+    return max((int(total[1]) for total in totals if total), default=None)
 
 
 def _process_bytes() -> int:
