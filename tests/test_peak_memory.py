@@ -7,6 +7,7 @@ import deep_autoencoder
 import measure
 import peak_memory
 import pytest
+import tensorflow as tf
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks" / "peak_of_steps.py"
 
@@ -36,8 +37,10 @@ def test_a_basis_is_seen_in_what_is_allocated():
     assert figures["parameters"] == deep_autoencoder.parameters((1000, 500)) == 1_001_500
     assert figures["basis_rows"] == 41
     vector = 4 * 1_001_500
-    # Parameters, basis and six more, of which the previous step is one; activations are small.
-    assert 43 * vector < figures["program_bytes"] < 48.1 * vector
+    # Parameters, basis and six more, of which the previous step is one (older XLA copies one or
+    # two); activations are small.
+    most = 6 if tf.__version__ >= "2.21" else 8
+    assert 43 * vector < figures["program_bytes"] < (42.1 + most) * vector
     # TensorFlow rounds up.
     assert 43 * vector < figures["allocated_bytes"] < 86 * vector
     assert figures["process_bytes"] > 41 * vector

@@ -60,7 +60,7 @@ def _largest_program(folder: pathlib.Path) -> int | None:
     """Returns what XLA reserves for the largest of its programs, with arguments; None without."""
     totals = [
         re.search(r"Total bytes used: (\d+)", path.read_text())
-        for path in folder.glob("*memory-usage-report.txt")
+        for path in folder.glob("*buffer-assignment.txt")
     ]
     return max((int(total[1]) for total in totals if total), default=None)
 
