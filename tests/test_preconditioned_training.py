@@ -157,6 +157,7 @@ def test_minimize_takes_a_plain_krylov_space():
     np.testing.assert_allclose(variable.numpy(), 0, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_by_default_the_curvature_is_that_of_a_part_of_the_rows(digits):
     x, y = digits[0][:1200], digits[0][:1200, :3]
 

@@ -119,6 +119,7 @@ def trained_on_labels(x, y, **weights):
     return model.fit(x, y, **options, **weights).history["loss"], model.get_weights()
 
 
+@pytest.mark.slow
 def test_weights_of_rows_reach_the_step():
     """Rows of weight zero have no say: the steps are those of the other rows alone."""
     x, _ = data()
@@ -497,6 +498,7 @@ def test_semi_gradients_lower_the_loss_with_constant_targets(inner_steps, jit):
     np.testing.assert_allclose(model.predict(x, verbose=0), before + 1, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_state_of_a_stateful_rnn_moves_once_a_step():
     inputs = keras.Input((5, 2), batch_size=4)
     rnn = keras.layers.LSTM(3, stateful=True)
