@@ -65,7 +65,6 @@ def prepare(
     synchronized = isinstance(objective, replicas.Replicas) and objective.synchronized
     mode = hessian.resolve_mode(hvp_mode, ops, synchronized)
     jit = not tf.executing_eagerly() and devices.jit_compile(jit_compile, ops, can_compile)
-    space.in_place = jit
     return Frozen(objective, curvature, ops, mode, jit)
 
 
@@ -81,6 +80,8 @@ def compiled(compute: Callable[[bool], Any], frozen: Frozen, whole: bool) -> Cal
     if tf.executing_eagerly():
         return functools.partial(compute, False)
     jit = frozen.jit_compile
+    # Not sooner: a renewal of the preconditioner, traced before, is faster with joined products.
+    frozen.objective.space.in_place = jit
     parts = {frozen.objective, frozen.curvature}
     on_replicas = [part for part in parts if isinstance(part, replicas.Replicas)]
     if not on_replicas:
