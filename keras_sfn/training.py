@@ -9,6 +9,7 @@ call `super().train_step` come through here too.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,21 +60,23 @@ def _wrap_make_train_function() -> None:
     def make_train_function(self: keras.Model, force: bool = False) -> Any:
         original(self, force)
         if _uses_ours(self.optimizer) and not hasattr(self.train_function, _MARK):
-            self.train_function = _watch(self.train_function, self.optimizer)
+            self.train_function = _watch(self.train_function, self)
         return self.train_function
 
     keras.Model.make_train_function = make_train_function
 
 
-def _watch(
-    train_function: Callable[[Any], Any], optimizer: base_optimizer.NewtonOptimizer
-) -> Callable[[Any], Any]:
-    """Looks at the optimizer's failures after each call, which may be of several steps.
+def _watch(train_function: Callable[[Any], Any], model: keras.Model) -> Callable[[Any], Any]:
+    """Builds what is not built yet, and looks at the optimizer's failures after each call.
 
-    Outside the compiled function, because XLA leaves out assertions and cannot warn.
+    A call may be of several steps. Both outside the compiled function: one that creates variables
+    is traced a second time, and XLA leaves out assertions and cannot warn.
     """
+    optimizer = model.optimizer
 
     def watched(iterator: Any) -> Any:
+        if not optimizer.built and type(model).train_step is keras.Model.train_step:
+            iterator = _build(model, iterator)
         with failures.watched():
             logs = train_function(iterator)
         optimizer.raise_if_failing()
@@ -81,6 +84,24 @@ def _watch(
 
     setattr(watched, _MARK, train_function)
     return watched
+
+
+def _build(model: keras.Model, iterator: Any) -> Any:
+    """Builds model, loss, metrics and optimizer for the batches of an iterator, and returns it."""
+    if isinstance(iterator, tf.data.Iterator):
+        batch = iterator.element_spec
+    else:
+        first = next(iterator)
+        iterator = itertools.chain([first], iterator)
+        batch = keras.tree.map_structure(
+            lambda part: None if part is None else tf.type_spec_from_value(part), first
+        )
+    # Keras wraps what may be missing, and takes the wrapper off before the step.
+    batch = keras.tree.map_structure(
+        lambda spec: None if isinstance(spec, tf.OptionalSpec) else spec, batch
+    )
+    model._symbolic_build(data_batch=batch)
+    return iterator
 
 
 def _uses_ours(optimizer: Any) -> bool:
@@ -99,7 +120,8 @@ def _uses_ours(optimizer: Any) -> bool:
 def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     batch = keras.utils.unpack_x_y_sample_weight(data)
     # Keras's own train step creates missing weights in its forward pass. Ours runs that pass in a
-    # stateless scope, where none can be created. Does nothing where all is built.
+    # stateless scope, where none can be created. Does nothing where all is built, as it is unless
+    # the model has a train step of its own.
     model._symbolic_build(data_batch=batch)
     rows = _batch_size(batch[0])
     if collectives.number() == 1:

@@ -286,6 +286,26 @@ def test_no_trace_after_the_first_batch_of_a_shape():
     assert len(traces) == first
 
 
+@pytest.mark.parametrize("train", ["fit", "train_on_batch"])
+@pytest.mark.parametrize("make", [Subclass, sequential])
+def test_the_first_step_is_traced_once(make, train):
+    model, (x, y) = make(), data(16)
+    model.compile(optimizer=ours(), loss="mse", metrics=["mae"])
+    step, traces = model.optimizer.step, []
+
+    def counting(*arguments, **options):
+        traces.append(1)
+        return step(*arguments, **options)
+
+    model.optimizer.step = counting
+    if train == "fit":
+        model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    else:
+        for _ in range(2):
+            model.train_on_batch(x, y)
+    assert len(traces) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damping", ["search", "adaptive", 0.1])
 def test_a_batch_of_nan_changes_nothing_and_training_goes_on(damping):
