@@ -69,19 +69,20 @@ class Programs:
     def products(self, count: int) -> Any:
         """Returns a function that takes so many products, each of the one before, normalised.
 
-        It gives the norm of the last product, and the last vector's product with the first: the
-        least that keeps all of the loop in the program.
+        It gives the norm of the last product, and its scalar product with the first vector: the
+        least that keeps all of the loop in the program. What goes from one iteration to the next is
+        the product as it is: XLA would fuse a division of it with the writing of its parts, and
+        compute many of them once a part.
         """
 
         def loop(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
             matvec = self._matvec(point, batch)
 
-            def body(index: tf.Tensor, row: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                product = matvec(row)
-                norm = vectors.norm(product)
-                return index + 1, product / norm, norm
+            def body(index: tf.Tensor, product: tf.Tensor, norm: tf.Tensor) -> tuple[Any, ...]:
+                product = matvec(product / norm)
+                return index + 1, product, vectors.norm(product)
 
-            start = (tf.constant(0), vector, tf.zeros((), vector.dtype))
+            start = (tf.constant(0), vector, vectors.norm(vector))
             _, last, norm = tf.while_loop(lambda index, *_: index < count, body, start)
             return norm, tf.tensordot(last, vector, 1)
 
