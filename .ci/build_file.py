@@ -187,7 +187,9 @@ class Project:
         }
 
     def _links(self, document: pathlib.PurePosixPath) -> Iterator[pathlib.PurePosixPath]:
-        """Yields the documents that a document links to."""
+        """Yields the documents that a document links to, if it is text."""
+        if document.suffix != ".md":
+            return
         text = (self.root / document).read_text()
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             target = pathlib.PurePosixPath(os.path.normpath(document.parent / link))

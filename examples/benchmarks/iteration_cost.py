@@ -29,6 +29,7 @@ import peak_memory
 import tensorflow as tf
 from absl import app, flags
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 from keras_sfn import memory
 
@@ -210,6 +211,7 @@ def plot(path: pathlib.Path, costs: Sequence[Cost], made_with: str) -> None:
     """Draws the costs against each quantity that was swept; alone where none was."""
     swept = list(dict.fromkeys(cost.swept for cost in costs if cost.swept != "default"))
     panels = swept or ["krylov_dimension"]
+    unit = ticker.EngFormatter(sep="")
     figure, all_axes = plt.subplots(
         1, len(panels), figsize=(4 * len(panels), 4), layout="constrained", sharey=True
     )
@@ -227,7 +229,7 @@ def plot(path: pathlib.Path, costs: Sequence[Cost], made_with: str) -> None:
             )
         axes.set(xscale="log", xlabel=name.replace("_", " "))
         values = sorted({getattr(cost, name) for cost in shown})
-        axes.set_xticks(values, [f"{value:.3g}" for value in values])
+        axes.set_xticks(values, [unit(float(f"{value:.3g}")) for value in values])
         axes.minorticks_off()
         axes.axhline(2, color="grey", linewidth=0.5)
     first = all_axes if len(panels) == 1 else all_axes[0]

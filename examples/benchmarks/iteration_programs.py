@@ -69,7 +69,7 @@ class Programs:
     def products(self, count: int) -> Any:
         """Returns a function that takes so many products, each of the one before, normalised.
 
-        It gives the norm of the last product, and its scalar product with the first vector: the
+        It gives the norm of the last product, and the last vector's product with the first: the
         least that keeps all of the loop in the program. What goes from one iteration to the next is
         the product as it is: XLA would fuse a division of it with the writing of its parts, and
         compute many of them once a part.
@@ -84,7 +84,7 @@ class Programs:
 
             start = (tf.constant(0), vector, vectors.norm(vector))
             _, last, norm = tf.while_loop(lambda index, *_: index < count, body, start)
-            return norm, tf.tensordot(last, vector, 1)
+            return norm, tf.tensordot(last, vector, 1) / norm
 
         return self._compiled(loop)
 

@@ -91,7 +91,8 @@ def write_csv(
 
 def save_figure(path: pathlib.Path, figure: figure_lib.Figure, made_with: str) -> None:
     """Writes a figure, with a footnote that says with what it was made, and closes it."""
-    figure.text(0.995, 0.002, made_with, ha="right", va="bottom", fontsize=5, color="grey")
+    # A label, for which a layout keeps room.
+    figure.supxlabel(made_with, x=0.995, ha="right", fontsize=5, color="grey")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
