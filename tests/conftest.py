@@ -1,8 +1,18 @@
 """Helpers that several test files share."""
 
+import importlib.metadata
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Code that is compiled in half the time and runs slower: compilation is most of what tests take.
+# What is set already, be it empty, stays: `XLA_FLAGS= pytest` compiles as a user's process does.
+# XLA ends a process with a flag that it does not know, so the second is for where it was tried.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    if importlib.metadata.version("tensorflow").startswith("2.21.")
+    else "--xla_backend_optimization_level=0",
+)
 
 import keras
 import numpy as np
@@ -18,6 +28,12 @@ tf.config.set_logical_device_configuration(
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def optimized_code(monkeypatch):
+    """Processes that the test starts compile as a user's process does."""
+    monkeypatch.delenv("XLA_FLAGS")
 
 
 @pytest.fixture(scope="session")

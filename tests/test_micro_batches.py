@@ -216,7 +216,7 @@ print(tf.config.experimental.get_memory_info("CPU:0")["peak"] // 2**20)
 """
 
 
-def test_peak_memory_is_that_of_a_slice():
+def test_peak_memory_is_that_of_a_slice(optimized_code):
     """One layer's activations for all rows take 137 MiB, for a slice 6 MiB."""
     peaks = [
         int(subprocess.check_output([sys.executable, "-c", _PEAK, str(size)], text=True))

@@ -31,7 +31,7 @@ def test_memory_is_counted_in_vectors(monkeypatch, program_bytes, vectors):
 
 
 @pytest.mark.slow
-def test_a_basis_is_seen_in_what_is_allocated():
+def test_a_basis_is_seen_in_what_is_allocated(optimized_code):
     flags = ["--widths=1000,500", "--rows=2", "--krylov_dimension=40"]
     figures = json.loads(measure.output_of(SCRIPT, flags).splitlines()[-1])
     assert figures["parameters"] == deep_autoencoder.parameters((1000, 500)) == 1_001_500

@@ -258,7 +258,7 @@ print(peak / (4 * model.count_params()))
 @pytest.mark.slow
 # Without XLA two or three ops may run side by side or not, whatever the Krylov dimension.
 @pytest.mark.parametrize(("jit", "tolerance"), [(0, 4), (1, 1)])
-def test_memory_does_not_grow_with_the_krylov_dimension(jit, tolerance):
+def test_memory_does_not_grow_with_the_krylov_dimension(jit, tolerance, optimized_code):
     def peak(k, store):
         command = [sys.executable, "-c", _PEAK, str(k), str(store), str(jit)]
         return float(subprocess.check_output(command, text=True))

@@ -1,5 +1,10 @@
 """Whole training runs, on real data and on saddles."""
 
+import json
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -21,6 +26,37 @@ def test_digits_in_twelve_steps(make_classifier, digits):
     assert ours[-1] < 0.5 * adam[-1]
     assert ours[-1] < 0.05
     assert (np.diff(ours) <= 0).all()
+
+
+_DIGITS = """
+import json, keras, sklearn.datasets, keras_sfn
+data = sklearn.datasets.load_digits()
+x, y = (data.data / 16).astype("float32"), data.target.astype("int64")
+losses = []
+for options in ({}, {"krylov_dimension": 6}):
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Dense(24, activation="tanh"), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential([keras.Input((64,)), *layers])
+    model.compile(keras_sfn.SaddleFreeNewton(**options), "sparse_categorical_crossentropy")
+    losses += model.fit(x, y, batch_size=len(x), epochs=4, verbose=0, shuffle=False).history["loss"]
+print(json.dumps(losses))
+"""
+
+
+def test_code_that_xla_optimizes_takes_the_same_steps():
+    """The tests' own process has XLA compile quickly (`conftest.py`), unlike a user's."""
+    as_tests, as_users = (
+        json.loads(
+            subprocess.check_output(
+                [sys.executable, "-c", _DIGITS],
+                text=True,
+                env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)},
+            ).splitlines()[-1]
+        )
+        for flags in (os.environ["XLA_FLAGS"], "")
+    )
+    assert len(as_users) == 8
+    np.testing.assert_allclose(as_users, as_tests, rtol=1e-3)
 
 
 @pytest.mark.slow
