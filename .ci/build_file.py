@@ -164,15 +164,18 @@ class Project:
         documents = sorted({str(document) for document in (*opened, *linked)})
         # pytest itself runs the file, and reads conftest.py beside it.
         shared = {":conftest", self._label("pytest", path)}
+        found = marks(tree)
         return Target(
             "py_test",
             name,
             {
-                "size": '"large"' if "slow" in marks(tree) else '"medium"',
+                "size": '"large"' if "slow" in found else '"medium"',
                 "srcs": [str(TEST_MAIN), str(path)],
                 "args": [f"$(location {path})"],
                 "data": documents + READS.get(path, []),
                 "main": f'"{TEST_MAIN}"',
+                # What CI runs under Bazel.
+                "tags": ["checkout"] if "checkout" in found else [],
                 "deps": sort_labels({*deps, *self._scripts(path, tree), *shared}),
             },
         )

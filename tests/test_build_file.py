@@ -29,7 +29,7 @@ TREE = {
     ".ci/project.py": "",
     "tests/conftest.py": "import pytest\n",
     "tests/test_step.py": "from keras_sfn import step\nimport tool, pytest\n@pytest.mark.slow\n",
-    "tests/test_sums.py": "run('sums.py'); open('README.md')\n",
+    "tests/test_sums.py": "run('sums.py'); open('README.md')\n@pytest.mark.checkout\n",
 }
 
 
@@ -53,7 +53,7 @@ def tree(tmp_path):
     for name, text in TREE.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text.replace("@pytest.mark.slow\n", "@pytest.mark.slow\ndef test(): ..."))
+        path.write_text(f"{text}def test(): ...\n" if "mark" in text else text)
     return tmp_path
 
 
@@ -97,11 +97,13 @@ def test_dependencies_are_the_imports(tree, name, kind, deps):
     assert (rule[0], rule[1].get("deps", [])) == (kind, deps)
 
 
-def test_a_test_has_what_it_opens_and_its_size(tree):
+def test_a_test_has_what_it_opens_and_its_size_and_tag(tree):
     rules = read(build_file.render(tree))
     assert rules["test_sums"][1]["data"] == ["README.md"]
     assert rules["test_sums"][1]["size"] == "medium"
+    assert rules["test_sums"][1]["tags"] == ["checkout"]
     assert "data" not in rules["test_step"][1]
+    assert "tags" not in rules["test_step"][1]
     assert rules["test_step"][1]["size"] == "large"
     assert rules["test_step"][1]["args"] == ["$(location tests/test_step.py)"]
 

@@ -43,6 +43,7 @@ print(json.dumps(losses))
 """
 
 
+@pytest.mark.slow
 def test_code_that_xla_optimizes_takes_the_same_steps():
     """The tests' own process has XLA compile quickly (`conftest.py`), unlike a user's."""
     as_tests, as_users = (
