@@ -25,9 +25,10 @@ tf.config.set_logical_device_configuration(
 )
 
 
-def pytest_collection_modifyitems(items):
-    """Puts slow tests first, or one worker ends with them while the others wait."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+def pytest_configure(config):
+    """Has a worker of `-n` that is done take tests over: some take a hundred times as long."""
+    if config.getoption("dist", None) == "load":
+        config.option.dist = "worksteal"
 
 
 @pytest.fixture(autouse=True)
