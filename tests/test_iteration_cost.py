@@ -52,22 +52,26 @@ def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"),
+    ("flags", "message"),
     [
         ("--widths=12", "--widths=12 must be integers >= 1, at least 2 of them"),
         ("--sweep_krylov=8,4", "--sweep_krylov=8,4 must be more than the --short=4 iterations."),
+        ("--memory --memory_krylov=-1", "--memory_krylov=-1 must be integers >= 1"),
         ("--newton=x=1", "`x` is not an argument of this optimizer"),
     ],
 )
-def test_wrong_flags_end_with_a_line(flag, message):
-    assert message in scripts.refusal(SCRIPT, flag)
+def test_wrong_flags_end_with_a_line(flags, message):
+    assert message in scripts.refusal(SCRIPT, *flags.split())
 
 
 def test_memory_in_short_form(tmp_path, capsys):
     flags = ["--quick", "--memory", "--newton=jit_compile=False"]
     scripts.call(SCRIPT, *flags, f"--output_dir={tmp_path}")
-    (row,) = read(tmp_path / "memory.csv")
-    assert (row["krylov_dimension"], row["basis_rows"]) == ("3", "4")
-    assert abs(int(row["parameters"]) - 4000) < 400
-    assert float(row["vectors"]) - float(row["beyond_basis"]) == pytest.approx(4)
-    assert f"| {row['parameters']} | 3 | 4 |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    rows = read(tmp_path / "memory.csv")
+    assert len(rows) == 2
+    for row, dimension, in_basis in zip(rows, ("auto", "3"), (2, 4), strict=True):
+        assert (row["krylov_dimension"], row["basis_rows"]) == (dimension, str(in_basis))
+        assert abs(int(row["parameters"]) - 4000) < 400
+        assert float(row["vectors"]) - float(row["beyond_basis"]) == pytest.approx(in_basis)
+        assert f"| {row['parameters']} | {dimension} | {in_basis} |" in printed

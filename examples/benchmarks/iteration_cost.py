@@ -50,7 +50,9 @@ _MEMORY = flags.DEFINE_bool("memory", False, "Take the peak memory of a step ins
 _MEMORY_PARAMETERS = flags.DEFINE_list(
     "memory_parameters", ["2837314", "1e7"], "Numbers of parameters for --memory (about)."
 )
-_MEMORY_KRYLOV = flags.DEFINE_list("memory_krylov", ["4", "10", "24"], "Dimensions for --memory.")
+_MEMORY_KRYLOV = flags.DEFINE_list(
+    "memory_krylov", ["auto", "4", "10", "24"], "Dimensions for --memory; auto is the default."
+)
 _MEMORY_ROWS = flags.DEFINE_integer("memory_rows", 8, "Rows for --memory.", lower_bound=1)
 _NEWTON = flags.DEFINE_string("newton", "", "Other arguments of the optimizer, for --memory.")
 _QUICK = flags.DEFINE_bool("quick", False, "A few parameters and repeats, for a try-out.")
@@ -66,7 +68,7 @@ _QUICK_FLAGS = {
     "sweep_krylov": ["6"],
     "repeats": 2,
     "memory_parameters": ["4e3"],
-    "memory_krylov": ["3"],
+    "memory_krylov": ["auto", "3"],
 }
 
 # How a step's memory is estimated, to leave out what cannot fit: vectors of the length of the
@@ -242,7 +244,9 @@ def measure_memory(output: pathlib.Path, made_with: str) -> None:
     """Takes the peaks, prints and writes them."""
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
     sizes = measure.positive_integers("memory_parameters", _MEMORY_PARAMETERS.value)
-    dimensions = measure.positive_integers("memory_krylov", _MEMORY_KRYLOV.value)
+    dimensions = [
+        newton_options.krylov_dimension("memory_krylov", value) for value in _MEMORY_KRYLOV.value
+    ]
     peaks = []
     for size, dimension in itertools.product(sizes, dimensions):
         peaks.append(

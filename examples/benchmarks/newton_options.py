@@ -6,6 +6,8 @@ import ast
 import sys
 from typing import Any
 
+import measure
+
 import keras_sfn
 
 
@@ -24,6 +26,15 @@ def read(text: str) -> dict[str, Any]:
     if call.args or not all(keyword.arg for keyword in call.keywords):
         raise ValueError("only names with values are arguments")
     return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+
+
+def krylov_dimension(flag: str, value: str) -> int | str:
+    """Returns a dimension that a flag holds: a number, or `"auto"`.
+
+    Raises:
+        SystemExit: It is neither; in one line.
+    """
+    return value if value == "auto" else measure.positive_integers(flag, [value])[0]
 
 
 def optimizer(flag: str, text: str, **defaults: Any) -> keras_sfn.SaddleFreeNewton:

@@ -17,7 +17,7 @@ class Peak(NamedTuple):
 
     Attributes:
         parameters: Number n of parameters.
-        krylov_dimension: Lanczos vectors a step.
+        krylov_dimension: Lanczos vectors a step, or `"auto"`: preconditioned directions.
         basis_rows: Vectors in the basis, with the previous step if it has a place there.
         vectors: What XLA reserves for the step's program, with what goes in and comes out, without
             the parameters themselves. Where it compiles nothing, as `allocated`.
@@ -29,7 +29,7 @@ class Peak(NamedTuple):
     """
 
     parameters: int
-    krylov_dimension: int
+    krylov_dimension: int | str
     basis_rows: int
     vectors: float
     beyond_basis: float
@@ -37,13 +37,13 @@ class Peak(NamedTuple):
     process_vectors: float
 
 
-def of_steps(widths: Sequence[int], rows: int, krylov_dimension: int, newton: str) -> Peak:
+def of_steps(widths: Sequence[int], rows: int, krylov_dimension: int | str, newton: str) -> Peak:
     """Trains an autoencoder in a process of its own.
 
     Args:
         widths: Of the autoencoder.
         rows: Of the batch; few, so that activations take next to nothing.
-        krylov_dimension: Lanczos vectors a step.
+        krylov_dimension: Lanczos vectors a step, or `"auto"`.
         newton: Other arguments of the optimizer.
     """
     figures = _run(widths, rows, krylov_dimension, newton)
@@ -62,7 +62,9 @@ def of_steps(widths: Sequence[int], rows: int, krylov_dimension: int, newton: st
     )
 
 
-def _run(widths: Sequence[int], rows: int, krylov_dimension: int, newton: str) -> dict[str, Any]:
+def _run(
+    widths: Sequence[int], rows: int, krylov_dimension: int | str, newton: str
+) -> dict[str, Any]:
     flags = [f"--widths={','.join(map(str, widths))}", f"--rows={rows}", f"--newton={newton}"]
     output = measure.output_of(_SCRIPT, [*flags, f"--krylov_dimension={krylov_dimension}"])
     return json.loads(output.splitlines()[-1])

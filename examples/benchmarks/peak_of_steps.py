@@ -21,7 +21,7 @@ from absl import app, flags
 
 _WIDTHS = flags.DEFINE_list("widths", ["12", "8", "4"], "Pixels, and widths down to the code.")
 _ROWS = flags.DEFINE_integer("rows", 8, "Rows of the batch.", lower_bound=1)
-_KRYLOV = flags.DEFINE_integer("krylov_dimension", 10, "Lanczos vectors a step.", lower_bound=1)
+_KRYLOV = flags.DEFINE_string("krylov_dimension", "10", "Lanczos vectors a step, or auto.")
 _NEWTON = flags.DEFINE_string("newton", "", "Other arguments of the optimizer.")
 
 _MORE_STEPS = 3
@@ -31,7 +31,8 @@ def main(argv: Sequence[str]) -> None:
     """Trains and prints."""
     measure.refuse_arguments(argv)
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
-    optimizer = newton_options.optimizer("newton", _NEWTON.value, krylov_dimension=_KRYLOV.value)
+    dimension = newton_options.krylov_dimension("krylov_dimension", _KRYLOV.value)
+    optimizer = newton_options.optimizer("newton", _NEWTON.value, krylov_dimension=dimension)
     model = deep_autoencoder.build(widths)
     model.compile(optimizer, "mse")
     images = deep_autoencoder.batch(widths, _ROWS.value).numpy()
