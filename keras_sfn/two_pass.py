@@ -85,6 +85,54 @@ class _Process(NamedTuple):
         return self.ahead * tf.math.divide_no_nan(tf.ones_like(self.length), self.length)
 
 
+class _Passes(NamedTuple):
+    """What both passes share."""
+
+    matvec: Callable[[tf.Tensor], tf.Tensor]
+    first: tf.Tensor  # (n,), the first row
+    rank: int
+    append: tf.Tensor | None  # (n,)
+
+    def run(
+        self, coefficients: tf.Tensor, sums: tuple[tf.Tensor, ...], is_second: tf.Tensor
+    ) -> _Process:
+        """Goes through the rows; the second pass adds them up and leaves the last one in turn."""
+        threshold = tf.zeros((), self.first.dtype)
+        if self.append is not None:
+            # Less than the root of the precision left over means that it lies in the span of the
+            # rows.
+            threshold = _epsilon(threshold.dtype) ** 0.5 * vectors.norm(self.append)
+
+        def body(*fields: tf.Tensor) -> _Process:
+            process = _Process(*fields)
+            row = process.row()
+            process = _accumulate(process, row, coefficients, is_second)
+            return _advance(process, row, self.matvec(row), threshold, self.append is not None)
+
+        # Of the last row the second pass needs no product.
+        limit = tf.where(is_second, self.rank - 1, self.rank)
+        # Iterations that overlap would hold the vectors of several.
+        return _Process(
+            *tf.while_loop(
+                lambda index, *_: index < limit, body, self._start(sums), parallel_iterations=1
+            )
+        )
+
+    def _start(self, sums: tuple[tf.Tensor, ...]) -> _Process:
+        dtype = self.first.dtype
+        return _Process(
+            index=tf.constant(0),
+            ahead=self.first,
+            length=tf.ones((), dtype),
+            behind=tf.zeros_like(self.first),
+            left=tf.zeros((), dtype) if self.append is None else self.append,
+            alphas=tf.zeros((self.rank,), dtype),
+            links=tf.zeros((self.rank,), dtype),
+            operator_norm=tf.zeros((), dtype),
+            sums=sums,
+        )
+
+
 class _Between(NamedTuple):
     """What the first pass hands to the second, and that to the caller."""
 
@@ -119,40 +167,9 @@ def build(
     """
     size, dtype = int(gradient.shape[0]), gradient.dtype
     count = min(count, rank)
-    appended = append if rank > 1 else None
     first = _first_row(gradient, seed)
     length = vectors.dot(first, gradient)
-    threshold = tf.zeros((), dtype)
-    if appended is not None:
-        # Less than the root of the precision left over means that it lies in the span of the rows.
-        threshold = _epsilon(dtype) ** 0.5 * vectors.norm(appended)
-
-    def pass_(
-        coefficients: tf.Tensor, sums: tuple[tf.Tensor, ...], is_second: tf.Tensor
-    ) -> _Process:
-        def body(*fields: tf.Tensor) -> _Process:
-            process = _Process(*fields)
-            row = process.row()
-            process = _accumulate(process, row, coefficients, is_second)
-            return _advance(process, row, matvec(row), threshold, appended is not None)
-
-        start = _Process(
-            index=tf.constant(0),
-            ahead=first,
-            length=tf.ones((), dtype),
-            behind=tf.zeros((size,), dtype),
-            left=tf.zeros((), dtype) if appended is None else appended,
-            alphas=tf.zeros((rank,), dtype),
-            links=tf.zeros((rank,), dtype),
-            operator_norm=tf.zeros((), dtype),
-            sums=sums,
-        )
-        # Of the last row the second pass needs no product.
-        limit = tf.where(is_second, rank - 1, rank)
-        # Iterations that overlap would hold the vectors of several.
-        return _Process(
-            *tf.while_loop(lambda index, *_: index < limit, body, start, parallel_iterations=1)
-        )
+    passes = _Passes(matvec, first, rank, append if rank > 1 else None)
 
     def between(process: _Process) -> _Between:
         ritz = eigenpairs(_tridiagonal(process.alphas, process.links))
@@ -164,7 +181,7 @@ def build(
     ) -> tuple[tf.Tensor, _Between, tuple[tf.Tensor, ...]]:
         is_second = tf.equal(number, 1)
         coefficients = tf.matmul(known.plane, known.ritz.vectors, transpose_b=True)
-        process = pass_(coefficients, sums, is_second)
+        process = passes.run(coefficients, sums, is_second)
         [known] = row_blocks.at_most_once(~is_second, lambda _: (between(process),), known)
         process = _accumulate(process, process.row(), coefficients, is_second)
         return number + 1, known, process.sums
