@@ -56,7 +56,8 @@ def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path, capsys):
     [
         ("--widths=12", "--widths=12 must be integers >= 1, at least 2 of them"),
         ("--sweep_krylov=8,4", "--sweep_krylov=8,4 must be more than the --short=4 iterations."),
-        ("--memory --memory_krylov=-1", "--memory_krylov=-1 must be integers >= 1"),
+        ("--memory --memory_krylov=auto,-1", "--memory_krylov=-1 must be integers >= 1"),
+        ("--memory --memory_krylov=", "--memory_krylov= must be integers >= 1, at least 1 of them"),
         ("--newton=x=1", "`x` is not an argument of this optimizer"),
     ],
 )

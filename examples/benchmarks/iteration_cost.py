@@ -51,7 +51,9 @@ _MEMORY_PARAMETERS = flags.DEFINE_list(
     "memory_parameters", ["2837314", "1e7"], "Numbers of parameters for --memory (about)."
 )
 _MEMORY_KRYLOV = flags.DEFINE_list(
-    "memory_krylov", ["auto", "4", "10", "24"], "Dimensions for --memory; auto is the default."
+    "memory_krylov",
+    ["auto", "4", "10", "24"],
+    "Dimensions for --memory; auto for preconditioned directions.",
 )
 _MEMORY_ROWS = flags.DEFINE_integer("memory_rows", 8, "Rows for --memory.", lower_bound=1)
 _NEWTON = flags.DEFINE_string("newton", "", "Other arguments of the optimizer, for --memory.")
@@ -244,9 +246,7 @@ def measure_memory(output: pathlib.Path, made_with: str) -> None:
     """Takes the peaks, prints and writes them."""
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
     sizes = measure.positive_integers("memory_parameters", _MEMORY_PARAMETERS.value)
-    dimensions = [
-        newton_options.krylov_dimension("memory_krylov", value) for value in _MEMORY_KRYLOV.value
-    ]
+    dimensions = newton_options.krylov_dimensions("memory_krylov", _MEMORY_KRYLOV.value)
     peaks = []
     for size, dimension in itertools.product(sizes, dimensions):
         peaks.append(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import measure
 
 import keras_sfn
+
+# What the optimizer decides by itself.
+_AUTO = "auto"
 
 
 def read(text: str) -> dict[str, Any]:
@@ -28,13 +32,15 @@ def read(text: str) -> dict[str, Any]:
     return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
 
 
-def krylov_dimension(flag: str, value: str) -> int | str:
-    """Returns a dimension that a flag holds: a number, or `"auto"`.
+def krylov_dimensions(flag: str, values: Sequence[str]) -> list[int | str]:
+    """Returns the dimensions that a list flag holds: numbers, or `"auto"`.
 
     Raises:
-        SystemExit: It is neither; in one line.
+        SystemExit: One is neither, or there is none; in one line.
     """
-    return value if value == "auto" else measure.positive_integers(flag, [value])[0]
+    numbers = [value for value in values if value != _AUTO]
+    integers = iter(measure.positive_integers(flag, numbers, least=int(_AUTO not in values)))
+    return [_AUTO if value == _AUTO else next(integers) for value in values]
 
 
 def optimizer(flag: str, text: str, **defaults: Any) -> keras_sfn.SaddleFreeNewton:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     """Trains and prints."""
     measure.refuse_arguments(argv)
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
-    dimension = newton_options.krylov_dimension("krylov_dimension", _KRYLOV.value)
+    [dimension] = newton_options.krylov_dimensions("krylov_dimension", [_KRYLOV.value])
     optimizer = newton_options.optimizer("newton", _NEWTON.value, krylov_dimension=dimension)
     model = deep_autoencoder.build(widths)
     model.compile(optimizer, "mse")
