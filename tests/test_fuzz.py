@@ -111,7 +111,7 @@ def finite(model):
     return all(np.isfinite(v.numpy()).all() for v in [*model.weights, *model.optimizer.variables])
 
 
-@hypothesis.settings(SETTINGS, max_examples=10)
+@hypothesis.settings(SETTINGS, max_examples=7)
 @hypothesis.given(
     st.data(), st.lists(LAYERS, max_size=3), OPTIONS, st.sampled_from(["search", "adaptive"])
 )
@@ -132,7 +132,7 @@ def test_the_loss_of_a_batch_never_rises(data, layers, options, damping):
         model.reset_metrics()
 
 
-@hypothesis.settings(SETTINGS, max_examples=9)
+@hypothesis.settings(SETTINGS, max_examples=7)
 @hypothesis.given(
     st.data(),
     st.lists(st.one_of(LAYERS, st.just(lambda: keras.layers.Dropout(0.5))), max_size=3),

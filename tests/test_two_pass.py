@@ -235,23 +235,29 @@ def test_what_cannot_fit_is_refused_whatever_the_krylov_dimension(monkeypatch):
     np.testing.assert_allclose(v.numpy(), 1, atol=1e-3)
 
 
-_PEAK = """
-import sys
+_PEAKS = """
+import gc, sys
 import keras, numpy as np, tensorflow as tf, keras_sfn
-k, store, jit = (int(text) for text in sys.argv[1:])
-model = keras.Sequential([keras.Input((500,)), keras.layers.Dense(1000, activation="tanh")])
-model.compile(
-    keras_sfn.SaddleFreeNewton(
-        krylov_dimension=k, store_basis=bool(store), jit_compile=bool(jit), damping=0.1
-    ),
-    "mse",
-)
 x = np.random.default_rng(0).normal(size=(4, 500)).astype("float32")
-model.train_on_batch(x, x[:, :1])
-tf.config.experimental.reset_memory_stats("CPU:0")
-model.train_on_batch(x, x[:, :1])
-peak = tf.config.experimental.get_memory_info("CPU:0")["peak"]
-print(peak / (4 * model.count_params()))
+memory = lambda: tf.config.experimental.get_memory_info("CPU:0")
+for case in sys.argv[2:]:
+    k, store = (int(text) for text in case.split(","))
+    before = memory()["current"]
+    model = keras.Sequential([keras.Input((500,)), keras.layers.Dense(1000, activation="tanh")])
+    model.compile(
+        keras_sfn.SaddleFreeNewton(
+            krylov_dimension=k, store_basis=bool(store), jit_compile=bool(int(sys.argv[1])),
+            damping=0.1,
+        ),
+        "mse",
+    )
+    model.train_on_batch(x, x[:, :1])
+    tf.config.experimental.reset_memory_stats("CPU:0")
+    model.train_on_batch(x, x[:, :1])
+    print((memory()["peak"] - before) / (4 * model.count_params()))
+    del model
+    keras.utils.clear_session()
+    gc.collect()
 """
 
 
@@ -259,10 +265,8 @@ print(peak / (4 * model.count_params()))
 # Without XLA two or three ops may run side by side or not, whatever the Krylov dimension.
 @pytest.mark.parametrize(("jit", "tolerance"), [(0, 4), (1, 1)])
 def test_memory_does_not_grow_with_the_krylov_dimension(jit, tolerance, optimized_code):
-    def peak(k, store):
-        command = [sys.executable, "-c", _PEAK, str(k), str(store), str(jit)]
-        return float(subprocess.check_output(command, text=True))
-
-    few, many, stored = peak(4, 0), peak(24, 0), peak(24, 1)
+    command = [sys.executable, "-c", _PEAKS, str(jit), "4,0", "24,0", "24,1"]
+    printed = subprocess.check_output(command, text=True)
+    few, many, stored = (float(line) for line in printed.splitlines())
     assert abs(many - few) < tolerance
     assert stored > many + 15
