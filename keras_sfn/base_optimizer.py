@@ -348,7 +348,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             matvec=matvec,
             hessian=hessian.dense(matvec, space.size, space.dtype, jit_products),
             agree=collectives.agree,
-            preconditioning=None if factors is None else factors.preconditioning(renewed, previous),
+            preconditioning=(
+                None
+                if factors is None
+                else factors.preconditioning(renewed, previous, in_place=space.in_place)
+            ),
         )
         result = step_lib.saddle_free_step(
             problem,

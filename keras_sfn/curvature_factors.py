@@ -67,13 +67,16 @@ class CurvatureFactors:
         self._size = sum(block.size for block in self.blocks)
         length = kronecker.moments_length(self.blocks)
 
-        def add(name: str, size: int) -> keras.Variable:
+        def add(name: str, *shape: int) -> keras.Variable:
             return add_variable(
-                shape=(size,), dtype=dtype, aggregation="only_first_replica", name=name
+                shape=shape, dtype=dtype, aggregation="only_first_replica", name=name
             )
 
         self._moments = add("curvature_moments", length)
-        self._eigenvectors = add("curvature_eigenvectors", length - len(self.blocks))
+        sides = [side for block in self.blocks for side in block.sides]
+        self._eigenvectors = [
+            add(f"curvature_eigenvectors_{index}", side, side) for index, side in enumerate(sides)
+        ]
         self._row_squares = add("curvature_row_squares", self._size)
         self._curvature = add("curvature", self._size)
         self._shift = add_variable(
@@ -108,7 +111,7 @@ class CurvatureFactors:
         def mean_moments() -> tf.Tensor:
             return self._mean_moments(frozen.objective, own_seed)
 
-        def mean_row_squares(eigenvectors: tf.Tensor) -> tf.Tensor:
+        def mean_row_squares(eigenvectors: Sequence[tf.Tensor]) -> tf.Tensor:
             matvec = hessian.hessian_vector_product(
                 frozen.curvature, space.values(), frozen.hvp_mode
             )
@@ -130,7 +133,7 @@ class CurvatureFactors:
         self,
         step: tf.Tensor,
         mean_moments: Callable[[], tf.Tensor],
-        mean_row_squares: Callable[[tf.Tensor], tf.Tensor],
+        mean_row_squares: Callable[[Sequence[tf.Tensor]], tf.Tensor],
     ) -> None:
         count = tf.cast(step, self._moments.dtype)
         kept = tf.minimum(count / (count + 1), _DECAY)
@@ -139,7 +142,8 @@ class CurvatureFactors:
         squares = kept * self._row_squares.value + (1 - kept) * mean_row_squares(eigenvectors)
         curvature = tf.sqrt(kappa * tf.sqrt(squares))
         self._moments.assign(moments)
-        self._eigenvectors.assign(eigenvectors)
+        for variable, value in zip(self._eigenvectors, eigenvectors, strict=True):
+            variable.assign(value)
         self._row_squares.assign(squares)
         self._curvature.assign(curvature)
         largest = tf.reduce_max(curvature)
@@ -165,27 +169,32 @@ class CurvatureFactors:
             )
 
     def preconditioning(
-        self, search: tf.Tensor, last_step: tf.Tensor | None
+        self, search: tf.Tensor, last_step: tf.Tensor | None, *, in_place: bool = False
     ) -> preconditioned.Preconditioning:
         """Returns what a step needs.
 
         Args:
             search: Whether the approximation is new: neighbours of the shift are tried.
             last_step: Shape (n,), or None.
+            in_place: As of `kronecker.Preconditioner`.
         """
         factors = kronecker.Preconditioner(
-            self.blocks, self._eigenvectors.value, self._curvature.value
+            self.blocks,
+            [variable.value for variable in self._eigenvectors],
+            self._curvature.value,
+            in_place,
         )
         # Without any curvature every shift gives the direction of the gradient.
         unset = tf.ones_like(self._shift.value)
         shift = tf.where(self._shift.value < 0, unset, self._shift.value)
         curvature = tf.convert_to_tensor(self._last_curvature)
         if last_step is not None:
+            # The sign as state: XLA would do ahead of the loop all that depends on none.
             curvature, _ = row_blocks.at_most_once(
                 search,
-                lambda _, vector: _curvature_along(factors, vector),
+                lambda _, sign: (_curvature_along(factors, sign * last_step), -sign),
                 curvature,
-                last_step,
+                tf.ones_like(curvature),
             )
         return preconditioned.Preconditioning(
             factors.solve, factors.multiply, curvature, shift, search
@@ -220,7 +229,10 @@ class CurvatureFactors:
         return _mean(moments, _SAMPLES, seed, shape, loss.space.dtype)
 
     def _mean_row_squares(
-        self, matvec: Callable[[tf.Tensor], tf.Tensor], eigenvectors: tf.Tensor, seed: tf.Tensor
+        self,
+        matvec: Callable[[tf.Tensor], tf.Tensor],
+        eigenvectors: Sequence[tf.Tensor],
+        seed: tf.Tensor,
     ) -> tf.Tensor:
         """Returns mean squares of U' H v over random signs v, shape (n,): those of the rows' norms.
 
@@ -230,12 +242,12 @@ class CurvatureFactors:
         def squares(own_seed: tf.Tensor) -> tf.Tensor:
             # Beyond the seeds that a sample takes.
             own_seed = own_seed + tf.constant([0, 2**9])
-            probe = gauss_newton.signs(tf.zeros((self._size,), eigenvectors.dtype), own_seed)
+            probe = gauss_newton.signs(tf.zeros((self._size,), self._moments.dtype), own_seed)
             product = matvec(probe)
             rotated = kronecker.rotated(self.blocks, eigenvectors, product) ** 2
             return tf.where(tf.reduce_all(tf.math.is_finite(rotated)), rotated, 0)
 
-        return _mean(squares, _PROBES, seed, (self._size,), eigenvectors.dtype)
+        return _mean(squares, _PROBES, seed, (self._size,), self._moments.dtype)
 
 
 def _mean(
@@ -258,10 +270,6 @@ def _mean(
     )
 
 
-def _curvature_along(
-    factors: kronecker.Preconditioner, vector: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns v'Pv / v'v, and the product."""
-    product = factors.multiply(vector, tf.zeros((), vector.dtype))
-    square = vectors.dot(vector, vector)
-    return tf.math.divide_no_nan(vectors.dot(vector, product), square), product
+def _curvature_along(factors: kronecker.Preconditioner, vector: tf.Tensor) -> tf.Tensor:
+    """Returns v'Pv / v'v."""
+    return tf.math.divide_no_nan(factors.square(vector), vectors.dot(vector, vector))

@@ -73,13 +73,18 @@ class Preconditioner(NamedTuple):
 
     Attributes:
         blocks: The layers.
-        eigenvectors: Those of all rotated sides, one matrix after the other, raveled.
+        eigenvectors: A square matrix for each rotated side. (One tensor of all would be taken apart
+            once more in each step.)
         curvature: Shape (n,), P's eigenvalues.
+        in_place: Whether one layer after the other is replaced in the vector, instead of joining
+            all at the end. Under XLA a layer's products are all that is held besides; elsewhere it
+            takes longer.
     """
 
     blocks: tuple[Block, ...]
-    eigenvectors: tf.Tensor
+    eigenvectors: Sequence[tf.Tensor]
     curvature: tf.Tensor
+    in_place: bool = False
 
     def solve(self, vector: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
         """Returns (P + shift)^-1 vector.
@@ -94,14 +99,26 @@ class Preconditioner(NamedTuple):
         """Returns (P + shift) vector; arguments as in `solve`."""
         return self._scaled(vector, lambda curvature: curvature + shift)
 
+    def square(self, vector: tf.Tensor) -> tf.Tensor:
+        """Returns the product of P vector with the vector, a scalar."""
+        total = tf.zeros((), vector.dtype)
+        for block, sides in _sides(self.blocks, self.eigenvectors):
+            matrix = _rotate(block.matrix(vector), sides, transpose=True)
+            total += tf.reduce_sum(matrix**2 * block.matrix(self.curvature))
+        return total
+
     def _scaled(self, vector: tf.Tensor, factor: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         """Returns U factor(curvature) U' vector, with P = U curvature U'."""
-        scaled = []
+        parts = []
         for block, sides in _sides(self.blocks, self.eigenvectors):
             matrix = _rotate(block.matrix(vector), sides, transpose=True)
             matrix = matrix * factor(block.matrix(self.curvature))
-            scaled.append(tf.reshape(_rotate(matrix, sides, transpose=False), (block.size,)))
-        return tf.concat(scaled, axis=0)
+            part = tf.reshape(_rotate(matrix, sides, transpose=False), (block.size,))
+            if self.in_place:
+                place = {"begin": [block.start], "end": [block.start + block.size], "strides": [1]}
+                vector = tf.raw_ops.TensorStridedSliceUpdate(input=vector, value=part, **place)
+            parts.append(part)
+        return vector if self.in_place else tf.concat(parts, axis=0)
 
 
 def layer_blocks(variables: Sequence[keras.Variable]) -> tuple[Block, ...]:
@@ -148,13 +165,12 @@ def moments(blocks: Sequence[Block], sample: tf.Tensor) -> tf.Tensor:
     return tf.concat([*products, tf.stack(traces)], axis=0)
 
 
-def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Returns the eigenvectors of a `Preconditioner`, and kappa in shape (n,), from mean moments.
 
     TensorFlow's own solver: XLA's takes many times as long.
     """
-    # Where no side is rotated there are none.
-    vectors, kappas = [mean[:0]], []
+    rotations, kappas = [], []
     traces = mean[-len(blocks) :]
     matrices = iter(unpack(blocks, mean[: -len(blocks)]))
     for index, block in enumerate(blocks):
@@ -171,12 +187,14 @@ def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> tuple[tf.Tensor, tf.T
             values, rotation = tf.linalg.eigh(matrix / scale)
             share = tf.math.divide_no_nan(tf.maximum(values, 0) * scale, trace)
             kappa = kappa * (share[:, None] if axis == 0 else share[None, :])
-            vectors.append(tf.reshape(rotation, (-1,)))
+            rotations.append(rotation)
         kappas.append(tf.reshape(kappa, (block.size,)))
-    return tf.concat(vectors, axis=0), tf.concat(kappas, axis=0)
+    return rotations, tf.concat(kappas, axis=0)
 
 
-def rotated(blocks: Sequence[Block], eigenvectors: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+def rotated(
+    blocks: Sequence[Block], eigenvectors: Sequence[tf.Tensor], vector: tf.Tensor
+) -> tf.Tensor:
     """Returns U' vector, shape (n,).
 
     Args:
@@ -199,10 +217,10 @@ def unpack(blocks: Sequence[Block], raveled: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _sides(
-    blocks: Sequence[Block], eigenvectors: tf.Tensor
+    blocks: Sequence[Block], eigenvectors: Sequence[tf.Tensor]
 ) -> list[tuple[Block, dict[int, tf.Tensor]]]:
     """Returns each block with the eigenvectors of its rotated sides by axis."""
-    matrices = iter(unpack(blocks, eigenvectors))
+    matrices = iter(eigenvectors)
     return [
         (
             block,

@@ -21,7 +21,7 @@ Davidson, Journal of Computational Physics 17 (1975), for expanding a subspace s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -68,11 +68,13 @@ class Subspace(NamedTuple):
     Attributes:
         blocks: The rows; zero where a direction lay in the span of those before it.
         ritz: Eigenpairs of the operator projected on them.
+        gradient: Shape (k,), the products of the rows with the gradient.
         shift: Scalar, with which they were made.
     """
 
     blocks: row_blocks.Blocks
     ritz: saddle_free.RitzPairs
+    gradient: tf.Tensor
     shift: tf.Tensor
 
 
@@ -86,7 +88,10 @@ def build(
     damping: tf.Tensor,
     seed: tf.Tensor,
 ) -> Subspace:
-    """Builds the subspace, three times where the shift is searched for.
+    """Builds the subspace; where the shift is searched for one for each, and at last the best.
+
+    The best is built a second time unless it was the last one, as its rows would otherwise be held
+    beside those in the making.
 
     Args:
         matvec: The symmetric operator.
@@ -100,146 +105,221 @@ def build(
     first = preconditioning.shift
     tried = tf.stack([first, first * _STRIDE, first / _STRIDE])
     count = tf.where(preconditioning.search, 3, 1)
-    start = tf.cond(
-        tf.reduce_any(tf.not_equal(gradient, 0)),
-        lambda: gradient,
-        lambda: tf.random.stateless_normal(gradient.shape, seed, dtype=gradient.dtype),
-    )
+    directions = _Directions(matvec, gradient, seed, rows, preconditioning, _last(append, rows))
 
-    def body(index: tf.Tensor, promised: tf.Tensor, best: Subspace) -> tuple[object, ...]:
-        shift = tried[index]
-        blocks, projected = _rows(matvec, start, rows, preconditioning, shift, append)
+    def is_next(turn: tf.Tensor, best: tf.Tensor, *_: object) -> tf.Tensor:
+        return (turn < count) | (tf.equal(turn, count) & tf.not_equal(best, count - 1))
+
+    def body(turn: tf.Tensor, best: tf.Tensor, promised: tf.Tensor, _: Subspace) -> tuple[Any, ...]:
+        shift = tried[tf.where(turn < count, turn, best)]
+        blocks, projected = directions.build(shift)
         ritz = saddle_free.ritz_pairs(projected)
-        promise = _promise(ritz, row_blocks.project(blocks, gradient), damping)
-        better = (promise > promised) | tf.equal(index, 0)
-        kept = _where(better, Subspace(blocks, ritz, shift), best)
-        return index + 1, tf.where(better, promise, promised), kept
+        reduced = row_blocks.project(blocks, gradient)
+        promise = _promise(ritz, reduced, damping)
+        better = (turn < count) & ((promise > promised) | tf.equal(turn, 0))
+        best, promised = tf.where(better, turn, best), tf.where(better, promise, promised)
+        return turn + 1, best, promised, Subspace(blocks, ritz, reduced, shift)
 
     size, dtype = int(gradient.shape[0]), gradient.dtype
     no_pairs = saddle_free.RitzPairs(
         tf.zeros((rows,), dtype), tf.zeros((rows, rows), dtype), tf.constant(False)
     )
-    nothing = Subspace(row_blocks.zeros(rows, size, dtype), no_pairs, tf.zeros((), dtype))
-    state = (tf.constant(0), tf.zeros((), dtype), nothing)
-    return tf.while_loop(lambda index, *_: index < count, body, state, parallel_iterations=1)[2]
+    blocks = row_blocks.zeros(rows, size, dtype)
+    nothing = Subspace(blocks, no_pairs, tf.zeros((rows,), dtype), tf.zeros((), dtype))
+    state = (tf.constant(0), tf.constant(0), tf.zeros((), dtype), nothing)
+    return tf.while_loop(is_next, body, state, parallel_iterations=1)[-1]
 
 
-def _rows(
-    matvec: Callable[[tf.Tensor], tf.Tensor],
-    start: tf.Tensor,
-    rows: int,
-    preconditioning: Preconditioning,
-    shift: tf.Tensor,
-    append: tf.Tensor | None,
-) -> tuple[row_blocks.Blocks, tf.Tensor]:
-    """Returns the rows and the operator seen from them.
+class _Last(NamedTuple):
+    """The vector that is the last row."""
+
+    vector: tf.Tensor  # (n,)
+    scale: tf.Tensor  # (), what it is multiplied by
+    square: tf.Tensor  # (), of its norm then
+
+
+def _last(append: tf.Tensor | None, rows: int) -> _Last | None:
+    if append is None or rows == 1:
+        return None
+    scale = _scale(append)
+    return _Last(append, scale, vectors.dot(scale * append, scale * append))
+
+
+class _Candidate(NamedTuple):
+    """A row before it is made orthogonal to those before it."""
+
+    row: tf.Tensor  # (n,)
+    square: tf.Tensor  # (), its inner product with itself
+    shares: tf.Tensor  # (k,), those with the rows so far
+    with_last: tf.Tensor  # (), that with the vector that is the last row
+
+
+class _State(NamedTuple):
+    """What the loop over the rows carries."""
+
+    index: tf.Tensor  # (), the row in turn
+    vector: tf.Tensor  # (n,), what it is made from
+    of_last: tf.Tensor  # (k,), inner products of the rows with the vector that is the last one
+    blocks: row_blocks.Blocks
+    lower: tf.Tensor  # (k, k), the operator seen from the rows: its lower triangle
+
+
+class _Directions(NamedTuple):
+    """Makes the rows for a shift.
 
     Of the matrix M = P + shift one solution a row is needed, and no product. A row is M^-1 of a
     vector w, so that its inner products with others are theirs with w. Those of the appended vector
     with the rows follow from w as well, and its norm from P's curvature along it.
-    """
-    size, dtype = int(start.shape[0]), start.dtype
-    appends = append is not None and rows > 1
-    last = _scaled(append) if appends else tf.zeros_like(start)
 
-    def body(
-        index: tf.Tensor,
-        vector: tf.Tensor,
-        of_last: tf.Tensor,
-        blocks: row_blocks.Blocks,
-        projected: tf.Tensor,
-    ) -> tuple[object, ...]:
-        is_last = tf.equal(index, rows - 1) if appends else tf.constant(False)
-        vector = _scaled(vector)
-        [row] = row_blocks.at_most_once(
-            ~is_last,
-            lambda vector: (preconditioning.solve(vector, shift),),
-            tf.where(is_last, last, vector),
+    No vector is held that need not be: loops of one round or none hand on the vector they are
+    given, and what they need is part of their state, where XLA would otherwise make it ahead of all
+    loops (of P + shift a vector, of the scaled last row another).
+    """
+
+    matvec: Callable[[tf.Tensor], tf.Tensor]
+    gradient: tf.Tensor
+    seed: tf.Tensor
+    rows: int
+    preconditioning: Preconditioning
+    last: _Last | None
+
+    def build(self, shift: tf.Tensor) -> tuple[row_blocks.Blocks, tf.Tensor]:
+        """Returns the rows and the operator seen from them."""
+        size, dtype = int(self.gradient.shape[0]), self.gradient.dtype
+        start = _State(
+            index=tf.constant(0),
+            vector=self._first(),
+            of_last=tf.zeros((self.rows,), dtype),
+            blocks=row_blocks.zeros(self.rows, size, dtype),
+            lower=tf.zeros((self.rows, self.rows), dtype),
         )
-        row, shares, norm = _orthonormal(
-            blocks,
-            row,
-            tf.where(is_last, of_last, row_blocks.project(blocks, vector)),
-            tf.where(
-                is_last,
-                (preconditioning.last_curvature + shift) * vectors.dot(last, last),
-                vectors.dot(row, vector),
+        end = _State(
+            *tf.while_loop(
+                lambda index, *_: index < self.rows,
+                lambda *fields: self._advance(_State(*fields), shift),
+                start,
+                parallel_iterations=1,
+            )
+        )
+        # Row j was taken when rows 0 to j were there.
+        lower = tf.linalg.band_part(end.lower, -1, 0)
+        projected = lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower))
+        return end.blocks, projected
+
+    def _first(self) -> tf.Tensor:
+        """Returns what the first row is made from, shape (n,)."""
+        first, _ = row_blocks.at_most_once(
+            tf.reduce_all(tf.equal(self.gradient, 0)),
+            lambda vector, seed: (
+                tf.random.stateless_normal(vector.shape, seed, dtype=vector.dtype),
+                seed + 1,
             ),
-            tf.where(is_last, tf.constant(_DOUBTFUL, dtype), _CANCELLATION),
-            lambda row: preconditioning.multiply(row, shift),
+            self.gradient,
+            self.seed,
         )
-        seen_from_last = vectors.dot(last, vector) - vectors.dot(shares, of_last)
-        seen_from_last = tf.math.divide_no_nan(seen_from_last, norm)
-        blocks = row_blocks.set_row(blocks, index, row)
-        product = matvec(row)
+        return first
+
+    def _advance(self, state: _State, shift: tf.Tensor) -> _State:
+        index, dtype = state.index, shift.dtype
+        is_last = tf.constant(False) if self.last is None else tf.equal(index, self.rows - 1)
+        candidate = self._candidate(state, is_last, shift)
+        row, shares, norm = _orthonormal(
+            state.blocks,
+            candidate,
+            tf.where(is_last, tf.constant(_DOUBTFUL, dtype), _CANCELLATION),
+            self.preconditioning.multiply,
+            shift,
+        )
+        with_last = candidate.with_last - vectors.dot(shares, state.of_last)
+        with_last = tf.math.divide_no_nan(with_last, norm)
+        blocks = row_blocks.set_row(state.blocks, index, row)
+        product = self.matvec(row)
         seen = row_blocks.project(blocks, product)
-        return (
+        return _State(
             index + 1,
             product,
-            tf.tensor_scatter_nd_update(of_last, [[index]], seen_from_last[None]),
+            tf.tensor_scatter_nd_update(state.of_last, [[index]], with_last[None]),
             blocks,
-            tf.tensor_scatter_nd_update(projected, [[index]], seen[None]),
+            tf.tensor_scatter_nd_update(state.lower, [[index]], seen[None]),
         )
 
-    state = (
-        tf.constant(0),
-        start,
-        tf.zeros((rows,), dtype),
-        row_blocks.zeros(rows, size, dtype),
-        tf.zeros((rows, rows), dtype),
-    )
-    *_, blocks, lower = tf.while_loop(
-        lambda index, *_: index < rows, body, state, parallel_iterations=1
-    )
-    # Row j was taken when rows 0 to j were there: the lower triangle.
-    lower = tf.linalg.band_part(lower, -1, 0)
-    return blocks, lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower))
+    def _candidate(self, state: _State, is_last: tf.Tensor, shift: tf.Tensor) -> _Candidate:
+        last, zero = self.last, tf.zeros_like(shift)
+
+        def solve(vector: tf.Tensor, *old: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            shift = old[-1]
+            vector = _scale(vector) * vector
+            row = self.preconditioning.solve(vector, shift)
+            square, shares = vectors.dot(row, vector), row_blocks.project(state.blocks, vector)
+            with_last = zero if last is None else last.scale * vectors.dot(last.vector, vector)
+            return row, square, shares, with_last, -shift
+
+        vector, square = state.vector, zero
+        if last is not None:
+            square = (self.preconditioning.last_curvature + shift) * last.square
+            vector, _ = row_blocks.at_most_once(
+                is_last, lambda _, scale: (scale * last.vector, -scale), vector, last.scale
+            )
+        *candidate, _ = row_blocks.at_most_once(
+            ~is_last, solve, vector, square, state.of_last, zero, shift
+        )
+        return _Candidate(*candidate)
 
 
 def _orthonormal(
     blocks: row_blocks.Blocks,
-    row: tf.Tensor,
-    shares: tf.Tensor,
-    square: tf.Tensor,
+    candidate: _Candidate,
     cancellation: tf.Tensor,
-    multiply: Callable[[tf.Tensor], tf.Tensor],
+    multiply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    shift: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns what is left of a row outside the span, of norm one; zero where that is nothing.
 
     Args:
         blocks: The rows so far, orthonormal in the inner product.
-        row: Shape (n,).
-        shares: Shape (k,), its inner products with the rows.
-        square: Scalar, that with itself.
+        candidate: The row.
         cancellation: Scalar; where less than this part of the square is left, the row is multiplied
             by the matrix of the inner product for a second pass.
-        multiply: Does that.
+        multiply: Does that, as in `Preconditioning`.
+        shift: Of the matrix.
 
     Returns:
         The row, all that was taken out in shape (k,), and the norm of what was left.
     """
+    row, square, shares, _ = candidate
 
     def take_out(row: tf.Tensor, shares: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # After the square, for which the row is read: then it can be changed in its place.
+        shares = tf.where(tf.math.is_nan(square), square, shares)
         return row - row_blocks.combine(blocks, shares), square - vectors.dot(shares, shares)
 
-    def second(row: tf.Tensor, taken: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        image = multiply(row)
+    def second(
+        row: tf.Tensor, taken: tf.Tensor, _: tf.Tensor, shift: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        image = multiply(row, shift)
         shares = row_blocks.project(blocks, image)
         row, left = take_out(row, shares, vectors.dot(row, image))
-        return row, taken + shares, left
+        return row, taken + shares, left, -shift
 
-    row, left = take_out(row, shares, square)
-    row, shares, left = row_blocks.at_most_once(
-        left < cancellation * square, second, row, shares, left
+    row, left = row_blocks.at_most_once(
+        tf.reduce_any(tf.not_equal(shares, 0)),
+        lambda row, square: take_out(row, shares, square),
+        row,
+        square,
+    )
+    row, shares, left, _ = row_blocks.at_most_once(
+        left < cancellation * square, second, row, shares, left, shift
     )
     # A row that is not finite goes on, so that the step sees it.
     norm = tf.where(left <= _IN_SPAN**2 * square, tf.zeros_like(left), tf.sqrt(left))
-    return tf.math.divide_no_nan(row, norm), shares, norm
+    inverse = tf.math.divide_no_nan(tf.ones_like(norm), norm)
+    [row] = row_blocks.at_most_once(tf.not_equal(norm, 1), lambda row: (inverse * row,), row)
+    return row, shares, norm
 
 
-def _scaled(vector: tf.Tensor) -> tf.Tensor:
-    # Squares overflow long before norms do.
-    return tf.math.divide_no_nan(vector, tf.reduce_max(tf.abs(vector)))
+def _scale(vector: tf.Tensor) -> tf.Tensor:
+    """Returns a factor that brings a vector near one: squares overflow long before norms do."""
+    return 1 / tf.clip_by_value(tf.reduce_max(tf.abs(vector)), 1e-30, 1e30)
 
 
 def _promise(ritz: saddle_free.RitzPairs, gradient: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:
@@ -249,8 +329,3 @@ def _promise(ritz: saddle_free.RitzPairs, gradient: tf.Tensor, damping: tf.Tenso
     epsilon = float(np.finfo(stiffness.dtype.as_numpy_dtype).eps)
     floor = tf.maximum(damping, epsilon * tf.reduce_max(stiffness))
     return 0.5 * tf.reduce_sum(tf.math.divide_no_nan(reduced**2, stiffness + floor))
-
-
-def _where(condition: tf.Tensor, new: Subspace, old: Subspace) -> Subspace:
-    kept: Subspace = tf.nest.map_structure(lambda a, b: tf.where(condition, a, b), new, old)
-    return kept

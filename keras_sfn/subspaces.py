@@ -126,8 +126,7 @@ def build(
             damping=damping,
             seed=seed,
         )
-        coordinates = row_blocks.project(scaled.blocks, gradient)
-        return _of_rows(problem, scaled.blocks, scaled.ritz, coordinates, scaled.shift)
+        return _of_rows(problem, scaled.blocks, scaled.ritz, scaled.gradient, scaled.shift)
     krylov = lanczos_lib.build(
         problem.matvec,
         gradient,

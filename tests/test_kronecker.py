@@ -65,6 +65,27 @@ def test_solve_inverts_the_shifted_kronecker_product(longest, monkeypatch):
     np.testing.assert_allclose(np.sort(found.curvature), np.linalg.eigvalsh(p), atol=1e-9)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_in_place_gives_the_same(jit):
+    rng = np.random.default_rng(3)
+    blocks = (kronecker.Block(0, 5, 3), kronecker.Block(15, 1, 4))
+    joined = preconditioner(blocks, rng.normal(size=(7, 19)))
+    vector, shift = tf.constant(rng.normal(size=19)), tf.constant(0.3, tf.float64)
+    in_place = joined._replace(in_place=True)
+
+    @tf.function(autograph=False, jit_compile=jit)
+    def both():
+        # The vector itself is used after it.
+        return in_place.solve(vector, shift), in_place.multiply(vector, shift), tf.identity(vector)
+
+    solved, multiplied, same = both()
+    np.testing.assert_allclose(solved, joined.solve(vector, shift), rtol=1e-12)
+    np.testing.assert_allclose(multiplied, joined.multiply(vector, shift), rtol=1e-12)
+    np.testing.assert_array_equal(same, vector)
+    product = joined.multiply(vector, tf.zeros_like(shift))
+    np.testing.assert_allclose(joined.square(vector), tf.tensordot(vector, product, 1))
+
+
 def test_the_curvature_belongs_to_rotated_coordinates():
     rng = np.random.default_rng(2)
     blocks = (kronecker.Block(0, 5, 3), kronecker.Block(15, 1, 4))

@@ -44,3 +44,17 @@ def test_a_basis_is_seen_in_what_is_allocated(optimized_code):
     # TensorFlow rounds up.
     assert 43 * vector < figures["allocated_bytes"] < 86 * vector
     assert figures["process_bytes"] > 41 * vector
+
+
+@pytest.mark.slow
+def test_the_default_holds_little_beside_basis_and_preconditioner(optimized_code):
+    flags = ["--widths=1000,500", "--rows=2", "--krylov_dimension=auto"]
+    figures = json.loads(measure.output_of(SCRIPT, flags).splitlines()[-1])
+    assert figures["basis_rows"] == 2
+    vector = 4 * 1_001_500
+    # Eigenvectors of sides of 1001, 500, 501 and 1000, and curvatures.
+    preconditioner = 4 * (1001**2 + 500**2 + 501**2 + 1000**2 + 1_001_500)
+    # Here a layer's products are half a vector each.
+    most = 7.5 if tf.__version__ >= "2.21" else 9.5
+    bytes_beyond = figures["program_bytes"] - preconditioner - 3 * vector
+    assert 4 * vector < bytes_beyond < most * vector
