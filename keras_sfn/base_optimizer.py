@@ -278,16 +278,16 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if self._kinds.whole_batch:
             frozen = frozen._replace(curvature=frozen.objective)
         self._dropout_seed.set((frozen.objective, frozen.curvature), self._iterations.value)
-        renewed = tf.constant(False)
+        state = None
         factors = self._factors_in_use
         if factors is not None:
-            renewed = factors.renew(frozen, self._iterations.value, self.seed)
+            state = factors.renew(frozen, self._iterations.value, self.seed)
         updated: list[keras.Variable] = []
 
         def compute(
             jit_products: bool,
         ) -> tuple[objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor]:
-            evaluation, result, report = self._compute_step(frozen, jit_products, renewed)
+            evaluation, result, report = self._compute_step(frozen, jit_products, state)
             updated[:] = [variable for variable, _ in evaluation.updates]
             values = [value for _, value in evaluation.updates]
             return evaluation._replace(updates=[]), values, result, report
@@ -296,7 +296,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         run = losses.compiled(compute, frozen, whole)
         evaluation, values, result, report = run()
         losses.carry_out(updated, values, result.finite)
-        self._apply_step(space, result)
+        self._apply_step(space, result, state)
         self._report.write(report)
         if tf.executing_eagerly():
             self.raise_if_failing()
@@ -331,7 +331,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 ) from None
 
     def _compute_step(
-        self, frozen: losses.Frozen, jit_products: bool, renewed: tf.Tensor
+        self, frozen: losses.Frozen, jit_products: bool, state: curvature_factors.State | None
     ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
         objective = frozen.objective
         space = objective.space
@@ -350,8 +350,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             agree=collectives.agree,
             preconditioning=(
                 None
-                if factors is None
-                else factors.preconditioning(renewed, previous, in_place=space.in_place)
+                if factors is None or state is None
+                else factors.preconditioning(state, previous, in_place=space.in_place)
             ),
         )
         result = step_lib.saddle_free_step(
@@ -367,12 +367,17 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         report = last_step_lib.pack(result, evaluation.loss, gradient, self._report.rows)
         return evaluation, result, report
 
-    def _apply_step(self, space: vectors.ParameterSpace, result: step_lib.StepResult) -> None:
+    def _apply_step(
+        self,
+        space: vectors.ParameterSpace,
+        result: step_lib.StepResult,
+        state: curvature_factors.State | None,
+    ) -> None:
         steps = space.unflatten(result.step)
         self._damping_state.assign(result.next_damping)
         factors = self._factors_in_use
-        if factors is not None:
-            factors.keep(result)
+        if factors is not None and state is not None:
+            factors.keep(state, result)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
         if self._kinds.with_previous_step:

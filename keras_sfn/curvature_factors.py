@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -48,6 +49,25 @@ def numbers(variables: Sequence[keras.Variable]) -> int:
     return 4 * (kronecker.moments_length(blocks) + size)
 
 
+class State(NamedTuple):
+    """What a step takes from the variables.
+
+    As values that a renewal hands on: in a train step that XLA compiles as a whole, reads of the
+    variables may come before a `tf.cond` that assigns to them, control dependencies or not.
+
+    Attributes:
+        renewed: Scalar boolean, whether the approximation was made anew in this step.
+        shift: Scalar, negative where there was no curvature yet.
+        curvature: Shape (n,), P's eigenvalues.
+        eigenvectors: A square matrix for each rotated side.
+    """
+
+    renewed: tf.Tensor
+    shift: tf.Tensor
+    curvature: tf.Tensor
+    eigenvectors: list[tf.Tensor]
+
+
 class CurvatureFactors:
     """Holds P and what it is made of, the shift, and v'Pv / v'v of the last step.
 
@@ -90,8 +110,8 @@ class CurvatureFactors:
             shape=(), dtype=dtype, aggregation="only_first_replica", name="last_curvature"
         )
 
-    def renew(self, frozen: losses.Frozen, step: tf.Tensor, seed: int) -> tf.Tensor:
-        """Makes the approximation anew where it is time; returns whether it was.
+    def renew(self, frozen: losses.Frozen, step: tf.Tensor, seed: int) -> State:
+        """Makes the approximation anew where it is time; returns what the step needs.
 
         Args:
             frozen: The losses of the step.
@@ -123,18 +143,24 @@ class CurvatureFactors:
                 for function in (mean_moments, mean_row_squares)
             )
 
-        def renewed() -> tf.Tensor:
-            self._renew(step, mean_moments, mean_row_squares)
-            return tf.constant(True)
+        def renewed() -> State:
+            return self._renew(step, mean_moments, mean_row_squares)
 
-        return tf.cond(due, renewed, lambda: tf.constant(False))
+        state: State = tf.cond(due, renewed, self.state)
+        return state
+
+    def state(self) -> State:
+        """Returns what the variables hold, where they are not renewed."""
+        eigenvectors = [tf.convert_to_tensor(side) for side in self._eigenvectors]
+        shift, curvature = map(tf.convert_to_tensor, (self._shift, self._curvature))
+        return State(tf.constant(False), shift, curvature, eigenvectors)
 
     def _renew(
         self,
         step: tf.Tensor,
         mean_moments: Callable[[], tf.Tensor],
         mean_row_squares: Callable[[Sequence[tf.Tensor]], tf.Tensor],
-    ) -> None:
+    ) -> State:
         count = tf.cast(step, self._moments.dtype)
         kept = tf.minimum(count / (count + 1), _DECAY)
         moments = kept * self._moments.value + (1 - kept) * mean_moments()
@@ -151,7 +177,9 @@ class CurvatureFactors:
         shift = tf.where(first, preconditioned.FIRST_SHIFT * largest, self._shift.value)
         # Searched for again and again, it must not sink to zero.
         least = float(np.finfo(shift.dtype.as_numpy_dtype).eps) ** 2 * largest
-        self._shift.assign(tf.where(shift < 0, shift, tf.maximum(shift, least)))
+        shift = tf.where(shift < 0, shift, tf.maximum(shift, least))
+        self._shift.assign(shift)
+        return State(tf.constant(True), shift, curvature, eigenvectors)
 
     def _check(self, space: vectors.ParameterSpace) -> None:
         if not collectives.alone():
@@ -169,47 +197,44 @@ class CurvatureFactors:
             )
 
     def preconditioning(
-        self, search: tf.Tensor, last_step: tf.Tensor | None, *, in_place: bool = False
+        self, state: State, last_step: tf.Tensor | None, *, in_place: bool = False
     ) -> preconditioned.Preconditioning:
         """Returns what a step needs.
 
         Args:
-            search: Whether the approximation is new: neighbours of the shift are tried.
+            state: Of this step. Where the approximation is new, neighbours of the shift are tried.
             last_step: Shape (n,), or None.
             in_place: As of `kronecker.Preconditioner`.
         """
         factors = kronecker.Preconditioner(
-            self.blocks,
-            [variable.value for variable in self._eigenvectors],
-            self._curvature.value,
-            in_place,
+            self.blocks, state.eigenvectors, state.curvature, in_place
         )
         # Without any curvature every shift gives the direction of the gradient.
-        unset = tf.ones_like(self._shift.value)
-        shift = tf.where(self._shift.value < 0, unset, self._shift.value)
+        shift = tf.where(state.shift < 0, tf.ones_like(state.shift), state.shift)
         curvature = tf.convert_to_tensor(self._last_curvature)
         if last_step is not None:
             # The sign as state: XLA would do ahead of the loop all that depends on none.
             curvature, _ = row_blocks.at_most_once(
-                search,
+                state.renewed,
                 lambda _, sign: (_curvature_along(factors, sign * last_step), -sign),
                 curvature,
                 tf.ones_like(curvature),
             )
         return preconditioned.Preconditioning(
-            factors.solve, factors.multiply, curvature, shift, search
+            factors.solve, factors.multiply, curvature, shift, state.renewed
         )
 
-    def keep(self, result: step_lib.StepResult) -> None:
+    def keep(self, state: State, result: step_lib.StepResult) -> None:
         """Remembers the shift of a step, if there was any curvature, and P's curvature along it.
 
         Args:
+            state: Of the step.
             result: Of the step.
         """
         shift = result.shift
         following = tf.where(result.too_long, _GROWTH * shift, shift)
-        known = result.finite & (self._shift.value >= 0)
-        self._shift.assign(tf.where(known, following, self._shift.value))
+        known = result.finite & (state.shift >= 0)
+        self._shift.assign(tf.where(known, following, state.shift))
         # The basis is orthonormal in the inner product of P + shift.
         norm = vectors.norm(result.step)
         curvature = tf.maximum(tf.math.divide_no_nan(result.norm, norm) ** 2 - shift, 0)

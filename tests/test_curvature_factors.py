@@ -57,7 +57,7 @@ def renewal(factors, loss):
 
     @tf.function(autograph=False)
     def run(step):
-        return factors.renew(frozen(loss), step, 0)
+        return factors.renew(frozen(loss), step, 0).renewed
 
     return lambda step: bool(run(tf.constant(step)))
 
@@ -83,7 +83,7 @@ def test_the_approximation_of_a_linear_model_is_its_hessian(linear, monkeypatch)
         run(step)
     hessian = hessian_of(x)
     shift = 0.1 * np.linalg.eigvalsh(hessian)[-1]
-    solve = factors.preconditioning(tf.constant(False), None).solve
+    solve = factors.preconditioning(factors.state(), None).solve
     axes = np.eye(21, dtype=np.float32)
     inverse = np.stack([solve(tf.constant(a), tf.constant(shift, tf.float32)) for a in axes])
     expected = np.linalg.inv(hessian + shift * np.eye(21))
@@ -106,7 +106,7 @@ def test_curvature_that_gauss_newton_lacks_is_seen(linear):
     def curvatures(loss):
         factors, _ = factors_of(loss)
         renew(factors, loss, 0)
-        multiply = factors.preconditioning(tf.constant(False), None).multiply
+        multiply = factors.preconditioning(factors.state(), None).multiply
         axes = np.eye(21, dtype=np.float32)
         return np.array([multiply(tf.constant(a), tf.constant(0.0)).numpy() @ a for a in axes])
 
@@ -165,7 +165,7 @@ def test_the_first_shift_is_a_fraction_of_the_largest_curvature(linear):
     loss, _ = linear
     factors, owner = factors_of(loss)
     renew(factors, loss, 0)
-    preconditioning = factors.preconditioning(tf.constant(True), None)
+    preconditioning = factors.preconditioning(factors.state(), None)
     largest = variable(owner, "/curvature").numpy().max()
     np.testing.assert_allclose(float(preconditioning.shift), 1e-3 * largest, rtol=1e-5)
 
@@ -175,8 +175,8 @@ def test_the_shift_is_kept_and_grows_after_a_step_too_long(linear):
     factors, _ = factors_of(loss)
 
     def following(shift, too_long, finite=True):
-        factors.keep(result(shift=shift, too_long=too_long, finite=finite))
-        return float(factors.preconditioning(tf.constant(True), None).shift)
+        factors.keep(factors.state(), result(shift=shift, too_long=too_long, finite=finite))
+        return float(factors.preconditioning(factors.state(), None).shift)
 
     # Without curvature nothing is remembered.
     assert following(7.0, False) == 1
@@ -191,7 +191,8 @@ def test_the_curvature_along_the_last_step_is_that_of_its_norm(linear):
     factors, _ = factors_of(loss)
     renew(factors, loss, 0)
     last = tf.constant(np.random.default_rng(0).normal(size=21), tf.float32)
-    new, old = tf.constant(True), tf.constant(False)
+    old = factors.state()
+    new = old._replace(renewed=tf.constant(True))
     preconditioning = factors.preconditioning(new, last)
     product = preconditioning.multiply(last, tf.constant(0.0))
     exact = float(tf.tensordot(last, product, 1) / tf.tensordot(last, last, 1))
@@ -200,11 +201,11 @@ def test_the_curvature_along_the_last_step_is_that_of_its_norm(linear):
     shift = 0.3 * exact
     image = preconditioning.multiply(last, tf.constant(shift))
     norm = float(tf.tensordot(last, image, 1)) ** 0.5
-    factors.keep(result(step=last, shift=shift, norm=norm))
+    factors.keep(factors.state(), result(step=last, shift=shift, norm=norm))
     kept = float(factors.preconditioning(old, last).last_curvature)
     np.testing.assert_allclose(kept, exact, rtol=1e-4)
     # A step that was rejected is not the last one.
-    factors.keep(result(step=last, shift=shift, norm=9.0, accepted=False))
+    factors.keep(factors.state(), result(step=last, shift=shift, norm=9.0, accepted=False))
     assert float(factors.preconditioning(old, last).last_curvature) == kept
 
 
