@@ -6,6 +6,7 @@ import types
 
 import pytest
 import scripts
+import time_to_loss_plans
 import time_to_loss_results
 import time_to_loss_settings
 import training_runs
@@ -34,7 +35,7 @@ def test_the_quick_form_compares_all(tmp_path):
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
+def benchmark(monkeypatch, tmp_path):
     """The script, a benchmark whose trainings only say what they are, and what they said."""
     trained = []
 
@@ -46,14 +47,22 @@ def benchmark(monkeypatch):
     with scripts.loaded(SCRIPT) as script:
         # The figure of a first-order training is its rate, and the lowest is the best.
         first_order = lambda self, method, rate, size, seed, label: train(rate, seed, label)
-        monkeypatch.setattr(script.Benchmark, "_first_order", first_order)
+        plans = time_to_loss_plans.Benchmark
+        monkeypatch.setattr(plans, "_first_order", first_order)
         other = lambda self, what, seed, label: train(1.0, seed, label)
-        monkeypatch.setattr(script.Benchmark, "_newton", other)
-        monkeypatch.setattr(script.Benchmark, "_lbfgs", other)
-        settings = time_to_loss_settings.QUICK._replace(adam_rates=(1e-3, 1e-2, 1e-4))
+        monkeypatch.setattr(plans, "_newton", other)
+        monkeypatch.setattr(plans, "_lbfgs", other)
+        # That of a run of hessianlearn is its damping.
+        peer = lambda self, setting, seed, label: train(setting.damping, seed, label)
+        monkeypatch.setattr(plans, "_hessianlearn", peer)
+        settings = time_to_loss_settings.QUICK._replace(
+            adam_rates=(1e-3, 1e-2, 1e-4),
+            hessianlearn=time_to_loss_settings.hessianlearn_grid(["5"], ["2", "1"], None),
+        )
         variants = [time_to_loss_settings.newton_variant("")]
+        choices = time_to_loss_plans.Choices(4, "auto", "auto", 10, None, tmp_path)
         task = types.SimpleNamespace(rows=100)
-        yield script, script.Benchmark(task, settings, variants, [10], 4), trained
+        yield script, plans(task, settings, variants, [10], choices), trained
 
 
 def test_the_best_settings_go_on_to_the_other_seeds_and_runs_that_are_there_do_not_run_again(
@@ -86,6 +95,12 @@ def test_the_best_settings_go_on_to_the_other_seeds_and_runs_that_are_there_do_n
     ]
     assert [key[0] for key in groups] == ["newton", "adam", "sgd", "lbfgs"]
     assert all([run.seed for run in runs] == [0, 1] for runs in groups.values())
+    run(1, ["adam", "hessianlearn"])
+    tried = [f"hessianlearn (rank 5, damping {damping}, step line_search)" for damping in (2, 1)]
+    assert trained == [(f"{label}, seed 0", 0) for label in tried]
+    printed = capsys.readouterr().out
+    assert "best of 2 settings of hessianlearn: rank 5, damping 1, step line_search" in printed
+    assert "Widen --hessianlearn" not in printed
 
 
 @pytest.mark.parametrize(
@@ -96,6 +111,11 @@ def test_the_best_settings_go_on_to_the_other_seeds_and_runs_that_are_there_do_n
             r"--methods=hessian is unknown\. Use newton, adam, sgd",
         ),
         (["--methods=newton"], r"--methods must have adam, against which"),
+        (
+            ["--methods=adam,hessianlearn", "--environments=nowhere"],
+            r"There is no environment of hessianlearn in nowhere\. Make it: py",
+        ),
+        (["--hessianlearn_steps=far"], r"--hessianlearn_steps=far must be positive numbers"),
         (["--newton=krylov_dimension=0"], r"--newton=krylov_dimension=0 is refused: "),
         (["--adam_rates=fast"], r"--adam_rates=fast must be positive numbers"),
         (["--hidden=3,x"], r"--hidden=3,x must be integers >= 1"),

@@ -71,3 +71,29 @@ def test_bad_numbers(values):
 def test_bad_integers(values):
     with pytest.raises(SystemExit, match=r"--sizes=.* must be integers >= 1"):
         settings.positive_integers("sizes", values)
+
+
+def test_the_grid_of_hessianlearn_is_all_combinations():
+    assert len(settings.hessianlearn_grid(None, None, None)) == 6
+    grid = settings.hessianlearn_grid(["5"], ["0.1", "1"], ["line_search", "0.01"])
+    assert grid == (
+        (5, 0.1, "line_search"),
+        (5, 0.1, "0.01"),
+        (5, 1.0, "line_search"),
+        (5, 1.0, "0.01"),
+    )
+    assert str(grid[3]) == "rank 5, damping 1, step 0.01"
+
+
+@pytest.mark.parametrize(
+    ("values", "flag"),
+    [
+        ((["0"], None, None), "ranks=0"),
+        ((None, ["0"], None), "dampings=0"),
+        ((None, None, ["line_search", "-1"]), "steps=-1"),
+        ((None, None, []), "steps="),
+    ],
+)
+def test_what_is_no_setting_of_hessianlearn_is_refused(values, flag):
+    with pytest.raises(SystemExit, match=f"^--hessianlearn_{flag} must be "):
+        settings.hessianlearn_grid(*values)

@@ -40,51 +40,66 @@ class PoissonNetwork(keras.Model):
 
     def call(self, points: Any) -> Any:
         """Returns the residuals, shape (rows, 1), at points of shape (rows, 2)."""
-        _, laplacian = self._solution(points)
-        return laplacian - _laplacian_of_exact(points)
+        return residuals(points, self._pairs())
 
     def solution(self, points: Any) -> Any:
         """Returns u, shape (rows, 1), at points of shape (rows, 2)."""
-        return self._solution(points)[0]
+        return _solution(points, self._pairs())[0]
 
     def laplacian(self, points: Any) -> Any:
         """Returns the Laplacian of u, shape (rows, 1), at points of shape (rows, 2)."""
-        return self._solution(points)[1]
+        return _solution(points, self._pairs())[1]
 
-    def _solution(self, points: Any) -> tuple[Any, Any]:
-        value, by_x, by_y, laplacian = self._network(points)
-        x, y = points[:, :1], points[:, 1:]
-        in_x, in_y = x * (1 - x), y * (1 - y)
-        # The product rule for B N, with B = in_x in_y.
-        of_product = (
-            in_x * in_y * laplacian
-            + 2 * ((1 - 2 * x) * in_y * by_x + in_x * (1 - 2 * y) * by_y)
-            - 2 * (in_x + in_y) * value
-        )
-        return in_x * in_y * value, of_product
-
-    def _network(self, points: Any) -> Any:
-        """Returns N, dN/dx, dN/dy and Laplacian(N), each of shape (rows, 1)."""
-        zeros, ones = ops.zeros_like(points[:, :1]), ops.ones_like(points[:, :1])
-        carried = ops.stack(
-            [
-                points,
-                ops.concatenate([ones, zeros], axis=1),
-                ops.concatenate([zeros, ones], axis=1),
-                ops.zeros_like(points),
-            ]
-        )
-        for layer in self._dense[:-1]:
-            carried = _tanh(_affine(layer, carried))
-        return ops.unstack(_affine(self._dense[-1], carried), _PARTS)
+    def _pairs(self) -> list[tuple[Any, Any]]:
+        return [(layer.kernel, layer.bias) for layer in self._dense]
 
 
-def _affine(layer: keras.layers.Dense, carried: Any) -> Any:
-    inputs, units = layer.kernel.shape
+def residuals(points: Any, pairs: Sequence[tuple[Any, Any]]) -> Any:
+    """Returns Laplacian(u) - f, shape (rows, 1), of the network with these weights.
+
+    Args:
+        points: Shape (rows, 2).
+        pairs: Kernel and bias of each layer.
+    """
+    return _solution(points, pairs)[1] - _laplacian_of_exact(points)
+
+
+def _solution(points: Any, pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Returns u and its Laplacian, each of shape (rows, 1)."""
+    value, by_x, by_y, laplacian = _network(points, pairs)
+    x, y = points[:, :1], points[:, 1:]
+    in_x, in_y = x * (1 - x), y * (1 - y)
+    # The product rule for B N, with B = in_x in_y.
+    of_product = (
+        in_x * in_y * laplacian
+        + 2 * ((1 - 2 * x) * in_y * by_x + in_x * (1 - 2 * y) * by_y)
+        - 2 * (in_x + in_y) * value
+    )
+    return in_x * in_y * value, of_product
+
+
+def _network(points: Any, pairs: Sequence[tuple[Any, Any]]) -> Any:
+    """Returns N, dN/dx, dN/dy and Laplacian(N), each of shape (rows, 1)."""
+    zeros, ones = ops.zeros_like(points[:, :1]), ops.ones_like(points[:, :1])
+    carried = ops.stack(
+        [
+            points,
+            ops.concatenate([ones, zeros], axis=1),
+            ops.concatenate([zeros, ones], axis=1),
+            ops.zeros_like(points),
+        ]
+    )
+    for kernel, bias in pairs[:-1]:
+        carried = _tanh(_affine(carried, kernel, bias))
+    return ops.unstack(_affine(carried, *pairs[-1]), _PARTS)
+
+
+def _affine(carried: Any, kernel: Any, bias: Any) -> Any:
+    inputs, units = kernel.shape
     # One product for all four; the bias has no derivatives.
-    product = ops.matmul(ops.reshape(carried, (-1, inputs)), layer.kernel)
+    product = ops.matmul(ops.reshape(carried, (-1, inputs)), kernel)
     value, *derivatives = ops.unstack(ops.reshape(product, (_PARTS, -1, units)), _PARTS)
-    return ops.stack([value + layer.bias, *derivatives])
+    return ops.stack([value + bias, *derivatives])
 
 
 def _tanh(carried: Any) -> Any:

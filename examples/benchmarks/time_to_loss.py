@@ -1,4 +1,4 @@
-r"""Time to a given training loss: saddle-free Newton against tuned first-order methods and L-BFGS.
+r"""Time to a given training loss: saddle-free Newton against tuned first-order methods and others.
 
     python examples/benchmarks/time_to_loss.py --task=digits_autoencoder
     python examples/benchmarks/time_to_loss.py --task=poisson --newton= \
@@ -7,13 +7,14 @@ r"""Time to a given training loss: saddle-free Newton against tuned first-order 
 Every run has the same seconds. Adam and SGD with Nesterov momentum 0.99, their rates falling to
 zero over these seconds along a cosine, are tuned on the first seeds, over learning rate x batch
 size; the best goes on to the other seeds. Saddle-free Newton has its default settings and those of
-each --newton. L-BFGS is TensorFlow Probability's, on the whole training set. Written to
---output_dir, each run when it ends: runs.csv; at the end curves.png, and a table is printed.
+each --newton. L-BFGS is TensorFlow Probability's, on the whole training set. hessianlearn's
+low-rank saddle-free Newton, tuned as Adam, needs an environment (peers/make_environments.py).
+Written to --output_dir, each run when it ends: runs.csv; at the end curves.png, and a table is
+printed.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import pathlib
 import sys
@@ -22,11 +23,14 @@ from typing import Any
 
 # So that the examples' own modules are found where this file is run as a script.
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parent.parent))
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parent / "peers"))
 
+import environments
+import hessianlearn_runs
 import keras
-import lbfgs
 import measure
 import tasks
+import time_to_loss_plans
 import time_to_loss_results
 import time_to_loss_settings
 import training_runs
@@ -65,6 +69,21 @@ _AT_ONCE = flags.DEFINE_integer(
     "steps_per_execution", 10, "Of Adam and SGD, before Keras is back in Python.", lower_bound=1
 )
 _MEMORY = flags.DEFINE_list("lbfgs_memory", ["10", "50"], "Pairs that L-BFGS keeps.")
+_RANKS = flags.DEFINE_list(
+    "hessianlearn_ranks", None, "hessianlearn's eigenvectors a step; by default 20,40."
+)
+_DAMPINGS = flags.DEFINE_list(
+    "hessianlearn_dampings", None, "What it adds to the curvature; by default 0.001,0.01,0.1."
+)
+_STEPS = flags.DEFINE_list(
+    "hessianlearn_steps", None, "Its step lengths, or line_search, the default."
+)
+_HESSIAN_ROWS = flags.DEFINE_integer(
+    "hessianlearn_rows", None, "Rows of its products; by default those of a step.", lower_bound=1
+)
+_ENVIRONMENTS = flags.DEFINE_string(
+    "environments", environments.DIRECTORY, "Where make_environments.py put hessianlearn's."
+)
 _ROWS = flags.DEFINE_integer("rows", None, "Only so many rows, or sequences, or points.", 1)
 _HIDDEN = flags.DEFINE_list("hidden", None, "Widths of the hidden layers (not of `adding`).")
 _LENGTH = flags.DEFINE_integer("length", 50, "Steps of `adding`.", lower_bound=2)
@@ -75,16 +94,6 @@ _DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the set over the network
 _QUICK = flags.DEFINE_bool("quick", False, "Tiny networks for a second each, for a try-out.")
 _RESUME = flags.DEFINE_bool("resume", False, "Skip the runs that --output_dir has already.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/time_to_loss", "Where results go.")
-
-_FIRST_ORDER: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {
-    "adam": keras.optimizers.Adam,
-    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.99, nesterov=True),
-}
-_KNOWN = ("newton", *_FIRST_ORDER, "lbfgs")
-
-# What a run returns: its records, seconds until the first step was done, and whether XLA did it.
-Outcome = tuple[list[training_runs.Record], float, str]
-Plan = dict[tuple[str, str], Callable[[int, str], Outcome]]
 
 
 def make_task() -> tasks.Task:
@@ -119,119 +128,34 @@ def read_settings() -> time_to_loss_settings.Settings:
         given["batch_sizes"] = time_to_loss_settings.positive_integers(
             "batch_sizes", _BATCHES.value
         )
+    given["hessianlearn"] = time_to_loss_settings.hessianlearn_grid(
+        _RANKS.value, _DAMPINGS.value, _STEPS.value
+    )
     return settings._replace(**{name: value for name, value in given.items() if value is not None})
 
 
-class Benchmark:
-    """Plans and runs the trainings of one task.
-
-    Args:
-        task: What is trained.
-        settings: Budget and grids.
-        variants: Those of saddle-free Newton.
-        memories: Those of L-BFGS.
-        points: Records of a run.
-    """
-
-    def __init__(
-        self,
-        task: tasks.Task,
-        settings: time_to_loss_settings.Settings,
-        variants: Sequence[time_to_loss_settings.Variant],
-        memories: Sequence[int],
-        points: int,
-    ) -> None:
-        self._task = task
-        self._settings = settings
-        self._budget = training_runs.Budget(settings.seconds, points)
-        self._variants = variants
-        self._memories = memories
-        # Whether XLA is faster is tried once a batch size.
-        self._first_order_xla = functools.cache(self._try_first_order)
-        self._lbfgs_xla = functools.cache(functools.partial(lbfgs.xla_is_faster, task))
-
-    def grid(self, method: str) -> Plan:
-        """Returns the runs of Adam or SGD: one a learning rate and batch size."""
-        sizes = dict.fromkeys(min(size, self._task.rows) for size in self._settings.batch_sizes)
-        return {
-            (method, f"rate {rate:g}, batch {size}"): functools.partial(
-                self._first_order, method, rate, size
-            )
-            for rate in self._rates(method)
-            for size in sizes
-        }
-
-    def at_the_edge(self, method: str, key: tuple[str, str]) -> bool:
-        """Tells whether a run of the grid has the lowest or the highest of several rates."""
-        rates = self._rates(method)
-        edges = [f"rate {rate:g}," for rate in (min(rates), max(rates))]
-        return len(rates) > 1 and key[1].startswith(tuple(edges))
-
-    def _rates(self, method: str) -> tuple[float, ...]:
-        return self._settings.adam_rates if method == "adam" else self._settings.sgd_rates
-
-    def others(self, method: str) -> Plan:
-        """Returns the runs of an optimizer that is not tuned."""
-        if method == "newton":
-            return {
-                (method, variant.settings): functools.partial(self._newton, variant)
-                for variant in self._variants
-            }
-        return {
-            (method, f"memory {memory}"): functools.partial(self._lbfgs, memory)
-            for memory in self._memories
-        }
-
-    def _try_first_order(self, size: int) -> bool:
-        rate = self._settings.adam_rates[0]
-        make = functools.partial(_FIRST_ORDER["adam"], rate)
-        return training_runs.xla_is_faster(self._task, make, size, _AT_ONCE.value)
-
-    def _first_order(self, method: str, rate: float, size: int, seed: int, label: str) -> Outcome:
-        xla = (
-            self._first_order_xla(size) if _ADAM_JIT.value == "auto" else _ADAM_JIT.value == "true"
-        )
-        optimizer = _FIRST_ORDER[method](rate)
-        records, first = training_runs.train_first_order(
-            self._task, label, optimizer, size, seed, self._budget, at_once=_AT_ONCE.value, xla=xla
-        )
-        return records, first, str(xla).lower()
-
-    def _newton(self, variant: time_to_loss_settings.Variant, seed: int, label: str) -> Outcome:
-        wanted = variant.batch_size or self._settings.newton_batch_size or self._task.rows
-        size = min(wanted, self._task.rows)
-        records, first = training_runs.train_newton(
-            self._task, label, variant.options, size, seed, self._budget
-        )
-        return records, first, str(variant.options.get("jit_compile", "auto")).lower()
-
-    def _lbfgs(self, memory: int, seed: int, label: str) -> Outcome:
-        jit = _LBFGS_JIT.value
-        xla = self._lbfgs_xla(memory) if jit == "auto" else jit == "true"
-        records, first = lbfgs.train(self._task, label, memory, seed, self._budget, xla=xla)
-        return records, first, str(xla).lower()
-
-
 def run_all(
-    benchmark: Benchmark, results: time_to_loss_results.Results, methods: Sequence[str]
+    benchmark: time_to_loss_plans.Benchmark,
+    results: time_to_loss_results.Results,
+    methods: Sequence[str],
 ) -> dict[tuple[str, str], list[training_runs.Run]]:
     """Runs what is not there yet, in turn over the seeds; returns the runs to compare."""
     tuning = min(_TUNING_SEEDS.value, _SEEDS.value)
-    chosen: Plan = {}
+    chosen: time_to_loss_plans.Plan = {}
     for method in methods:
-        if method not in _FIRST_ORDER:
-            chosen |= benchmark.others(method)
+        plan = benchmark.plan(method)
+        if method not in time_to_loss_plans.TUNED:
+            chosen |= plan
             continue
-        grid = benchmark.grid(method)
-        tuned: dict[tuple[str, str], list[training_runs.Run]] = {key: [] for key in grid}
+        tuned: dict[tuple[str, str], list[training_runs.Run]] = {key: [] for key in plan}
         for seed in range(tuning):
-            for key, train in grid.items():
+            for key, train in plan.items():
                 tuned[key].append(_run(results, key, train, seed))
         best = min(tuned, key=lambda key: time_to_loss_results.median_final(tuned[key]))
-        print(f"best of {len(grid)} settings of {method}: {best[1]}", flush=True)
+        print(f"best of {len(plan)} settings of {method}: {best[1]}", flush=True)
         if benchmark.at_the_edge(method, best):
             print(f"No rate beyond it was tried. Widen --{method}_rates.", flush=True)
-        chosen[best] = grid[best]
+        chosen[best] = plan[best]
     runs: dict[tuple[str, str], list[training_runs.Run]] = {key: [] for key in chosen}
     for seed in range(_SEEDS.value):
         for key, train in chosen.items():
@@ -242,7 +166,7 @@ def run_all(
 def _run(
     results: time_to_loss_results.Results,
     key: tuple[str, str],
-    train: Callable[[int, str], Outcome],
+    train: Callable[[int, str], time_to_loss_plans.Outcome],
     seed: int,
 ) -> training_runs.Run:
     found = results.find(*key, seed)
@@ -261,14 +185,27 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file it opens.
     for method in _METHODS.value:
-        if method not in _KNOWN:
-            sys.exit(f"--methods={method} is unknown. Use {', '.join(_KNOWN)}.")
+        if method not in time_to_loss_plans.METHODS:
+            known = ", ".join(time_to_loss_plans.METHODS)
+            sys.exit(f"--methods={method} is unknown. Use {known}.")
     if "adam" not in _METHODS.value:
         sys.exit("--methods must have adam, against which the others are measured.")
+    directory = pathlib.Path(_ENVIRONMENTS.value)
+    if hessianlearn_runs.NAME in _METHODS.value:
+        missing = environments.lacks(directory, hessianlearn_runs.NAME)
+        if missing:
+            sys.exit(missing)
     settings = read_settings()
     variants = [time_to_loss_settings.newton_variant(text) for text in _NEWTON.value]
     memories = time_to_loss_settings.positive_integers("lbfgs_memory", _MEMORY.value)
-    points = time_to_loss_settings.QUICK_POINTS if _QUICK.value else _POINTS.value
+    choices = time_to_loss_plans.Choices(
+        points=time_to_loss_settings.QUICK_POINTS if _QUICK.value else _POINTS.value,
+        adam_jit=_ADAM_JIT.value,
+        lbfgs_jit=_LBFGS_JIT.value,
+        at_once=_AT_ONCE.value,
+        hessian_rows=_HESSIAN_ROWS.value,
+        environments=directory,
+    )
     task = make_task()
     task.set_precision()
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
@@ -277,8 +214,11 @@ def main(argv: Sequence[str]) -> None:
     count = task.build(0).count_params()
     setup = f"{task.name}, {task.rows} rows, {count} parameters, {settings.seconds:g} s a run"
     results = time_to_loss_results.Results(output / "runs.csv", setup, made_with, _RESUME.value)
-    benchmark = Benchmark(task, settings, variants, memories, points)
-    groups = run_all(benchmark, results, _METHODS.value)
+    benchmark = time_to_loss_plans.Benchmark(task, settings, variants, memories, choices)
+    try:
+        groups = run_all(benchmark, results, _METHODS.value)
+    except environments.ProgramError as error:
+        sys.exit(str(error))
     adam = next(key for key in groups if key[0] == "adam")
     if not math.isfinite(time_to_loss_results.median_final(groups[adam])):
         sys.exit("Adam diverged with every rate. Choose lower --adam_rates.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import hessianlearn_runs
 import newton_options
 
 import keras_sfn
@@ -20,7 +22,8 @@ class Settings(NamedTuple):
         adam_rates: Initial learning rates of Adam.
         sgd_rates: Those of SGD with Nesterov momentum 0.99, at which a step is 100 times as long.
         batch_sizes: Rows a step of both.
-        newton_batch_size: Rows a step of saddle-free Newton; None for all.
+        newton_batch_size: Rows a step of saddle-free Newton, ours and hessianlearn's; None for all.
+        hessianlearn: Settings of the latter.
     """
 
     seconds: float
@@ -28,6 +31,7 @@ class Settings(NamedTuple):
     sgd_rates: tuple[float, ...]
     batch_sizes: tuple[int, ...]
     newton_batch_size: int | None = None
+    hessianlearn: tuple[hessianlearn_runs.Setting, ...] = ()
 
 
 DEFAULTS = {
@@ -83,6 +87,29 @@ def newton_variant(text: str) -> Variant:
     except (TypeError, ValueError) as error:
         sys.exit(f"{flag} is refused: {' '.join(str(error).split())}")
     return Variant(text or "defaults", options, batch_size)
+
+
+def hessianlearn_grid(
+    ranks: Sequence[str] | None, dampings: Sequence[str] | None, steps: Sequence[str] | None
+) -> tuple[hessianlearn_runs.Setting, ...]:
+    """Reads the grid of hessianlearn's settings: all combinations; None for the defaults.
+
+    Raises:
+        SystemExit: One is not positive, or there is none of a kind.
+    """
+    line_search = hessianlearn_runs.LINE_SEARCH
+    lengths = [line_search] if steps is None else list(steps)
+    numbers = [length for length in lengths if length != line_search]
+    if numbers or not lengths:
+        positive_numbers("hessianlearn_steps", numbers)
+    return tuple(
+        hessianlearn_runs.Setting(*setting)
+        for setting in itertools.product(
+            positive_integers("hessianlearn_ranks", ranks or ("20", "40")),
+            positive_numbers("hessianlearn_dampings", dampings or ("1e-3", "1e-2", "1e-1")),
+            lengths,
+        )
+    )
 
 
 def positive_numbers(name: str, values: Sequence[str]) -> tuple[float, ...]:

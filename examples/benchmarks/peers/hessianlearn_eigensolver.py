@@ -25,7 +25,8 @@ def main() -> None:
     rank = arguments.krylov_dimension // 2
     # Importing it turns eager execution off: its graphs have placeholders.
     hessianlearn = legacy_network.import_from(arguments.repository, "hessianlearn")
-    training = hessianlearn.AutoencoderProblem(legacy_network.build_network(problem))
+    network = legacy_network.build_network(problem.inputs, legacy_network.layers_of(problem))
+    training = hessianlearn.AutoencoderProblem(network)
     feed = {training.x: problem.inputs}
     with tf.compat.v1.Session() as session:
         legacy_network.assign(session, training, problem.point)

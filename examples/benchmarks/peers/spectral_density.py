@@ -53,7 +53,7 @@ def main() -> None:
     folder = arguments.repository / "tf2"
     algorithm = legacy_network.import_from(folder, "lanczos_algorithm")
     lists = legacy_network.import_from(folder, "tensor_list_util")
-    model = legacy_network.build_network(problem)
+    model = legacy_network.build_network(problem.inputs, legacy_network.layers_of(problem))
     model.set_weights(problem.weights)
     batch = tf.constant(problem.inputs), tf.constant(problem.inputs)
     data = tf.data.Dataset.from_tensors(batch)
