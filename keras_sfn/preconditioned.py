@@ -105,16 +105,27 @@ def build(
     first = preconditioning.shift
     tried = tf.stack([first, first * _STRIDE, first / _STRIDE])
     count = tf.where(preconditioning.search, 3, 1)
-    directions = _Directions(matvec, gradient, seed, rows, preconditioning, _last(append, rows))
+    absent = tf.reduce_all(tf.equal(gradient, 0))
+    start, _ = row_blocks.at_most_once(
+        absent,
+        lambda vector, seed: (
+            tf.random.stateless_normal(vector.shape, seed, dtype=vector.dtype),
+            seed + 1,
+        ),
+        gradient,
+        seed,
+    )
+    directions = _Directions(matvec, start, rows, preconditioning, _last(append, rows))
 
     def is_next(turn: tf.Tensor, best: tf.Tensor, *_: object) -> tf.Tensor:
         return (turn < count) | (tf.equal(turn, count) & tf.not_equal(best, count - 1))
 
     def body(turn: tf.Tensor, best: tf.Tensor, promised: tf.Tensor, _: Subspace) -> tuple[Any, ...]:
-        shift = tried[tf.where(turn < count, turn, best)]
+        shift = tf.gather(tried, tf.where(turn < count, turn, best))
         blocks, projected = directions.build(shift)
         ritz = saddle_free.ritz_pairs(projected)
-        reduced = row_blocks.project(blocks, gradient)
+        # Of what it started from, which is held: of the gradient there need be no second copy.
+        reduced = tf.where(absent, tf.zeros((), start.dtype), row_blocks.project(blocks, start))
         promise = _promise(ritz, reduced, damping)
         better = (turn < count) & ((promise > promised) | tf.equal(turn, 0))
         best, promised = tf.where(better, turn, best), tf.where(better, promise, promised)
@@ -158,7 +169,7 @@ class _State(NamedTuple):
     """What the loop over the rows carries."""
 
     index: tf.Tensor  # (), the row in turn
-    vector: tf.Tensor  # (n,), what it is made from
+    product: tf.Tensor  # (n,), that with the row before; () where no row is made from it
     of_last: tf.Tensor  # (k,), inner products of the rows with the vector that is the last one
     blocks: row_blocks.Blocks
     lower: tf.Tensor  # (k, k), the operator seen from the rows: its lower triangle
@@ -173,22 +184,22 @@ class _Directions(NamedTuple):
 
     No vector is held that need not be: loops of one round or none hand on the vector they are
     given, and what they need is part of their state, where XLA would otherwise make it ahead of all
-    loops (of P + shift a vector, of the scaled last row another).
+    loops (of P + shift a vector, of the scaled last row another, of what a row is made from a
+    third).
     """
 
     matvec: Callable[[tf.Tensor], tf.Tensor]
-    gradient: tf.Tensor
-    seed: tf.Tensor
+    first: tf.Tensor  # (n,), what the first row is made from
     rows: int
     preconditioning: Preconditioning
     last: _Last | None
 
     def build(self, shift: tf.Tensor) -> tuple[row_blocks.Blocks, tf.Tensor]:
         """Returns the rows and the operator seen from them."""
-        size, dtype = int(self.gradient.shape[0]), self.gradient.dtype
+        size, dtype = int(self.first.shape[0]), self.first.dtype
         start = _State(
             index=tf.constant(0),
-            vector=self._first(),
+            product=self.first if self._several else tf.zeros((), dtype),
             of_last=tf.zeros((self.rows,), dtype),
             blocks=row_blocks.zeros(self.rows, size, dtype),
             lower=tf.zeros((self.rows, self.rows), dtype),
@@ -206,18 +217,10 @@ class _Directions(NamedTuple):
         projected = lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower))
         return end.blocks, projected
 
-    def _first(self) -> tf.Tensor:
-        """Returns what the first row is made from, shape (n,)."""
-        first, _ = row_blocks.at_most_once(
-            tf.reduce_all(tf.equal(self.gradient, 0)),
-            lambda vector, seed: (
-                tf.random.stateless_normal(vector.shape, seed, dtype=vector.dtype),
-                seed + 1,
-            ),
-            self.gradient,
-            self.seed,
-        )
-        return first
+    @property
+    def _several(self) -> bool:
+        """Whether rows are made from products; the last one need not be."""
+        return self.rows > 1 + (self.last is not None)
 
     def _advance(self, state: _State, shift: tf.Tensor) -> _State:
         index, dtype = state.index, shift.dtype
@@ -237,7 +240,7 @@ class _Directions(NamedTuple):
         seen = row_blocks.project(blocks, product)
         return _State(
             index + 1,
-            product,
+            product if self._several else state.product,
             tf.tensor_scatter_nd_update(state.of_last, [[index]], with_last[None]),
             blocks,
             tf.tensor_scatter_nd_update(state.lower, [[index]], seen[None]),
@@ -245,23 +248,26 @@ class _Directions(NamedTuple):
 
     def _candidate(self, state: _State, is_last: tf.Tensor, shift: tf.Tensor) -> _Candidate:
         last, zero = self.last, tf.zeros_like(shift)
+        vector = state.product if self._several else self.first
 
-        def solve(vector: tf.Tensor, *old: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            shift = old[-1]
-            vector = _scale(vector) * vector
-            row = self.preconditioning.solve(vector, shift)
+        def solve(_: tf.Tensor, *old: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            scale, shift = old[-2:]
+            row = self.preconditioning.solve(scale * vector, shift)
+            # The scaled vector is gone: the row was made in its place.
             square, shares = vectors.dot(row, vector), row_blocks.project(state.blocks, vector)
-            with_last = zero if last is None else last.scale * vectors.dot(last.vector, vector)
-            return row, square, shares, with_last, -shift
+            with_last = zero
+            if last is not None:
+                with_last = vectors.dot(last.scale * last.vector, vector)
+            return row, scale * square, scale * shares, scale * with_last, -scale, -shift
 
-        vector, square = state.vector, zero
+        row, square = tf.zeros_like(vector), zero
         if last is not None:
             square = (self.preconditioning.last_curvature + shift) * last.square
-            vector, _ = row_blocks.at_most_once(
-                is_last, lambda _, scale: (scale * last.vector, -scale), vector, last.scale
+            row, _ = row_blocks.at_most_once(
+                is_last, lambda _, scale: (scale * last.vector, -scale), row, last.scale
             )
-        *candidate, _ = row_blocks.at_most_once(
-            ~is_last, solve, vector, square, state.of_last, zero, shift
+        *candidate, _, _ = row_blocks.at_most_once(
+            ~is_last, solve, row, square, state.of_last, zero, _scale(vector), shift
         )
         return _Candidate(*candidate)
 
