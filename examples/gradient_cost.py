@@ -23,8 +23,9 @@ def newton_step(
 
     A product counts as two gradients and a forward pass as half a gradient. There is a product for
     each direction and one for the previous step where that is used; each inner step takes a
-    gradient and tries some dampings. A preconditioner takes, every 20 steps, four gradients, four
-    products and those of three more subspaces.
+    gradient and tries some dampings. A preconditioner takes, every 20 steps, the gradients of four
+    parts of the batch (quarters; 256 rows at least), four products and those of three more
+    subspaces.
 
     Args:
         batch_size: Rows of the gradient.
@@ -38,5 +39,6 @@ def newton_step(
     """
     product = 2 * min(curvature_rows, batch_size)
     products = (krylov_dimension + use_previous_step) * product
-    renewal = (4 * batch_size + 4 * product + 3 * products) / 20 if preconditioned else 0
+    samples = 4 * min(max(batch_size / 4, 256), batch_size)
+    renewal = (samples + 4 * product + 3 * products) / 20 if preconditioned else 0
     return (products + renewal + inner_steps * (1 + 0.5 * trials) * batch_size) / rows

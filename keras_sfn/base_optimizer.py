@@ -249,6 +249,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         variables: Sequence[keras.Variable],
         *,
         curvature_loss_fn: losses.Batch | None = None,
+        part_of: losses.PartOfBatch | None = None,
         can_compile: bool = True,
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
@@ -258,6 +259,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 this is called inside `replicas.once`).
             variables: The variables to train.
             curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
+            part_of: Gives parts of the batch, for samples of its curvature; defaults to all of it.
             can_compile: Whether `jit_compile="auto"` may choose XLA.
 
         Returns:
@@ -271,13 +273,15 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
         frozen = losses.prepare(
-            loss_fn, curvature_loss_fn, space, self.hvp_mode, self.jit_compile, can_compile
+            loss_fn, curvature_loss_fn, part_of, space, self.hvp_mode, self.jit_compile, can_compile
         )
         self._kinds.decide(frozen.objective)
         self._refuse_too_large(space)
         if self._kinds.whole_batch:
             frozen = frozen._replace(curvature=frozen.objective)
-        self._dropout_seed.set((frozen.objective, frozen.curvature), self._iterations.value)
+        self._dropout_seed.set(
+            frozen.objective, (frozen.curvature, frozen.parts), self._iterations.value
+        )
         state = None
         factors = self._factors_in_use
         if factors is not None:

@@ -100,6 +100,20 @@ def curvature_rows(wanted: int | str, rows: Any) -> Any:
     return tf.minimum(wanted, rows)
 
 
+def part_of_rows(index: Any, count: int, rows: Any) -> tuple[Any, Any]:
+    """Returns start and length of the i-th of `count` parts of a batch, which together are all.
+
+    They overlap where the rows of one would be too few.
+
+    Args:
+        index: Scalar integer, i.
+        count: Of the parts, at least 2.
+        rows: Of the batch, a scalar tensor.
+    """
+    size = tf.minimum(tf.maximum(-(-rows // count), _LEAST_CURVATURE_ROWS), rows)
+    return index * (rows - size) // (count - 1), size
+
+
 def _check_without_basis(options: dict[str, Any]) -> None:
     if options["krylov_dimension"] is None:
         raise ValueError(

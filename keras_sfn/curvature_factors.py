@@ -26,7 +26,9 @@ from keras_sfn import step as step_lib
 PERIOD = 20
 _EARLY = (1, 2, 4, 8)
 
-# Of each renewal: samples of the Gauss-Newton matrix, and products that tell of the Hessian's rows.
+# Of each renewal: samples of the Gauss-Newton matrix, each from a part of the rows where a part may
+# stand for all, and products that tell of the Hessian's rows. A sample from fewer rows is no worse:
+# most of what it errs by comes from its random vector, and together they see all rows.
 _SAMPLES = 4
 _PROBES = 4
 
@@ -129,7 +131,7 @@ class CurvatureFactors:
         own_seed = tf.stack([seed + _SEED_OFFSET, step])
 
         def mean_moments() -> tf.Tensor:
-            return self._mean_moments(frozen.objective, own_seed)
+            return self._mean_moments(frozen, own_seed)
 
         def mean_row_squares(eigenvectors: Sequence[tf.Tensor]) -> tf.Tensor:
             matvec = hessian.hessian_vector_product(
@@ -241,17 +243,22 @@ class CurvatureFactors:
         known = result.accepted & tf.math.is_finite(curvature)
         self._last_curvature.assign(tf.where(known, curvature, self._last_curvature.value))
 
-    def _mean_moments(self, loss: objective_lib.Loss, seed: tf.Tensor) -> tf.Tensor:
-        values = loss.space.values()
+    def _mean_moments(self, frozen: losses.Frozen, seed: tf.Tensor) -> tf.Tensor:
+        space = frozen.objective.space
+        values = space.values()
         shape = (kronecker.moments_length(self.blocks),)
 
-        def moments(own_seed: tf.Tensor) -> tf.Tensor:
+        def moments(index: tf.Tensor, own_seed: tf.Tensor) -> tf.Tensor:
+            loss = frozen.objective
+            if frozen.parts is not None:
+                loss = frozen.parts.part(index, _SAMPLES)
+
             def compute(part: objective_lib.Objective) -> tf.Tensor:
                 return kronecker.moments(self.blocks, gauss_newton.sample(part, values, own_seed))
 
             return loss.over_parts(compute, shape)
 
-        return _mean(moments, _SAMPLES, seed, shape, loss.space.dtype)
+        return _mean(moments, _SAMPLES, seed, shape, space.dtype)
 
     def _mean_row_squares(
         self,
@@ -264,7 +271,7 @@ class CurvatureFactors:
         They are zero where a product would not be finite.
         """
 
-        def squares(own_seed: tf.Tensor) -> tf.Tensor:
+        def squares(_: tf.Tensor, own_seed: tf.Tensor) -> tf.Tensor:
             # Beyond the seeds that a sample takes.
             own_seed = own_seed + tf.constant([0, 2**9])
             probe = gauss_newton.signs(tf.zeros((self._size,), self._moments.dtype), own_seed)
@@ -276,18 +283,18 @@ class CurvatureFactors:
 
 
 def _mean(
-    compute: Callable[[tf.Tensor], tf.Tensor],
+    compute: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     count: int,
     seed: tf.Tensor,
     shape: tuple[int, ...],
     dtype: str | tf.DType,
 ) -> tf.Tensor:
-    """Returns the mean of `compute(seed)` over `count` seeds made of one."""
+    """Returns the mean of `compute(index, seed)` over `count` seeds made of one."""
 
     def body(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # Below the seeds that one sample takes.
         own = seed * tf.constant([1, 2**10]) + tf.stack([index, 0])
-        return index + 1, total + compute(own)
+        return index + 1, total + compute(index, own)
 
     start = (tf.constant(0), tf.zeros(shape, dtype))
     return (

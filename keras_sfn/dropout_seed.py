@@ -9,6 +9,7 @@ draws from this seed and the number of the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import keras
 import tensorflow as tf
@@ -19,6 +20,13 @@ _UNSET = -1
 
 # Seeds of one generator in one step, of which a pass draws one for each use of the generator.
 _SEEDS_A_STEP = 1024
+
+
+class Seeded(Protocol):
+    """What is evaluated with seeds of its own."""
+
+    def reseed(self, seed: tf.Tensor) -> None:
+        """See `objective.Objective.reseed`."""
 
 
 class DropoutSeed:
@@ -37,14 +45,17 @@ class DropoutSeed:
             name="dropout_seed",
         )
 
-    def set(self, losses: Sequence[objective_lib.Loss], step: tf.Tensor) -> None:
+    def set(
+        self, loss: objective_lib.Loss, others: Sequence[Seeded | None], step: tf.Tensor
+    ) -> None:
         """Lets the generators in the losses of a step draw from the seed.
 
         Args:
-            losses: Of one model; the generators of the first are looked at, at the first step.
+            loss: Its generators are looked at, at the first step.
+            others: Those of the same model, or None.
             step: Scalar integer, how many steps were taken.
         """
-        generators = losses[0].seed_generators
+        generators = loss.seed_generators
         if not generators:
             return
         seed = tf.convert_to_tensor(self._seed)
@@ -52,5 +63,6 @@ class DropoutSeed:
         seed = tf.where(seed < 0, tf.cast(first, seed.dtype), seed)
         self._seed.assign(seed)
         count = _SEEDS_A_STEP * tf.cast(step, seed.dtype)
-        for loss in losses:
-            loss.reseed(tf.stack([seed, count]))
+        for each in (loss, *others):
+            if each is not None:
+                each.reseed(tf.stack([seed, count]))

@@ -14,6 +14,38 @@ from keras_sfn import objective as objective_lib
 
 LossFunction: TypeAlias = Callable[[], tuple[tf.Tensor, Any]]
 Batch: TypeAlias = LossFunction | micro_batches.Slices | replicas.Shares
+# (i, count) -> the i-th of so many parts of a batch; i is a scalar integer tensor.
+PartOfBatch: TypeAlias = Callable[[tf.Tensor, int], Batch]
+
+
+class Parts:
+    """The losses of parts of a batch's rows, each of which stands for all.
+
+    Args:
+        part_of: Gives a part of the batch.
+        space: The variables to train.
+    """
+
+    def __init__(self, part_of: PartOfBatch, space: vectors.ParameterSpace) -> None:
+        self._part_of = part_of
+        self._space = space
+        self._seed: tf.Tensor | None = None
+
+    def reseed(self, seed: tf.Tensor) -> None:
+        """See `objective.Objective.reseed`."""
+        self._seed = seed
+
+    def part(self, index: tf.Tensor, count: int) -> objective_lib.Loss:
+        """Returns the loss of a part.
+
+        Args:
+            index: Scalar integer below `count`.
+            count: Of the parts, which may overlap.
+        """
+        loss = _objective(self._part_of(index, count), self._space)
+        if self._seed is not None:
+            loss.reseed(self._seed)
+        return loss
 
 
 class Frozen(NamedTuple):
@@ -25,6 +57,7 @@ class Frozen(NamedTuple):
         ops: Types of the ops of the loss; empty in eager code.
         hvp_mode: How products are taken, as in `hessian.hessian_vector_product`.
         jit_compile: Whether XLA compiles what evaluates them.
+        parts: Those of parts of the batch; None where no part stands for all.
     """
 
     objective: objective_lib.Loss
@@ -32,11 +65,13 @@ class Frozen(NamedTuple):
     ops: frozenset[str]
     hvp_mode: str
     jit_compile: bool
+    parts: Parts | None = None
 
 
 def prepare(
     loss_fn: Batch,
     curvature_loss_fn: Batch | None,
+    part_of: PartOfBatch | None,
     space: vectors.ParameterSpace,
     hvp_mode: str,
     jit_compile: bool | str,
@@ -47,6 +82,7 @@ def prepare(
     Args:
         loss_fn: Returns `(loss, outputs)`; or a batch in slices, or on several replicas.
         curvature_loss_fn: The same, for the Hessian alone; None where it is that of `loss_fn`.
+        part_of: Gives parts of the batch of `loss_fn`; None where none stands for all.
         space: The variables to train.
         hvp_mode: The optimizer's argument.
         jit_compile: The optimizer's argument.
@@ -65,7 +101,8 @@ def prepare(
     synchronized = isinstance(objective, replicas.Replicas) and objective.synchronized
     mode = hessian.resolve_mode(hvp_mode, ops, synchronized)
     jit = not tf.executing_eagerly() and devices.jit_compile(jit_compile, ops, can_compile)
-    return Frozen(objective, curvature, ops, mode, jit)
+    parts = None if part_of is None else Parts(part_of, space)
+    return Frozen(objective, curvature, ops, mode, jit, parts)
 
 
 def compiled(compute: Callable[[bool], Any], frozen: Frozen, whole: bool) -> Callable[[], Any]:

@@ -60,15 +60,20 @@ class Slices:
 
     def loss_fn(self, start: Any, count: Any) -> Callable[[], tuple[tf.Tensor, Any]]:
         """Returns the loss function of `count` rows from `start` on."""
+        return self._loss_of(take_rows(self._data, start, count))
 
-        def take(part: Any) -> Any:
-            if part is None:
-                return None
-            # Whole sizes, since XLA cannot work out a rest where the start varies.
-            tail = _row_shape(part)
-            return tf.slice(part, [start, *[0] * len(tail)], [count, *tail])
 
-        return self._loss_of(keras.tree.map_structure(take, self._data))
+def take_rows(data: Any, start: Any, count: Any) -> Any:
+    """Returns `count` rows from `start` on of each part of a batch; None stays None."""
+
+    def take(part: Any) -> Any:
+        if part is None:
+            return None
+        # Whole sizes, since XLA cannot work out a rest where the start varies.
+        tail = _row_shape(part)
+        return tf.slice(part, [start, *[0] * len(tail)], [count, *tail])
+
+    return keras.tree.map_structure(take, data)
 
 
 def pad_rows(part: Any, missing: tf.Tensor) -> Any:

@@ -136,15 +136,17 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
 
 
 def _step(model: keras.Model, batch: Any, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    curvature = None
+    curvature = part_of = None
     wanted = _curvature_rows(model)
     if wanted is not None:
         taken = configuration.curvature_rows(wanted, rows)
         curvature = _loss(model, _first_rows(batch, taken))
+        part_of = functools.partial(_part, model, batch, rows)
     return model.optimizer.step(
         _loss(model, batch),
         model.trainable_variables,
         curvature_loss_fn=curvature,
+        part_of=part_of,
         can_compile=_can_compile(model),
     )
 
@@ -201,6 +203,12 @@ def _loss(model: keras.Model, data: Any) -> Any:
     slices = micro_batches.Slices(data, size, loss_of)
     rows = slices.rows()
     return loss_of(data) if isinstance(rows, int) and rows <= size else slices
+
+
+def _part(model: keras.Model, batch: Any, rows: tf.Tensor, index: tf.Tensor, count: int) -> Any:
+    """The loss on the i-th of `count` parts of a batch."""
+    start, size = configuration.part_of_rows(index, count, rows)
+    return _loss(model, micro_batches.take_rows(batch, start, size))
 
 
 def _batch_size(x: Any) -> tf.Tensor:

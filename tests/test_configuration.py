@@ -93,6 +93,19 @@ def test_rows_of_the_curvature(wanted, rows, taken):
 
 
 @pytest.mark.parametrize(
+    ("rows", "size"), [(1, 1), (255, 255), (256, 256), (257, 256), (1024, 256), (1027, 257)]
+)
+def test_parts_of_the_rows_are_together_all(rows, size):
+    seen = set()
+    for index in range(4):
+        start, length = configuration.part_of_rows(index, 4, rows)
+        assert int(length) == size
+        assert 0 <= start <= rows - size
+        seen |= set(range(int(start), int(start) + size))
+    assert seen == set(range(rows))
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("krylov_dimension", 0),

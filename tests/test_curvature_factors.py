@@ -66,6 +66,37 @@ def renew(factors, loss, step):
     return renewal(factors, loss)(step)
 
 
+def test_each_sample_is_from_a_part_of_the_rows(linear, monkeypatch):
+    loss, x = linear
+    factors, _ = factors_of(loss)
+    asked = []
+
+    def part_of(index, count):
+        asked.append(count)
+        rows = x[10 * index : 10 * index + 10]
+
+        def loss_fn():
+            outputs = rows @ loss.space.variables[0].value + loss.space.variables[1].value
+            return tf.reduce_mean(outputs**2), outputs
+
+        return loss_fn
+
+    # Whatever the vectors are random by, their moments add up: one of ones in their place.
+    monkeypatch.setattr(
+        curvature_factors.gauss_newton, "sample", lambda part, values, _: part.gradient(values)
+    )
+    parts = losses.Parts(part_of, loss.space)
+    found = factors._mean_moments(frozen(loss)._replace(parts=parts), tf.constant([0, 0]))
+    values = loss.space.values()
+    gradients = [parts.part(tf.constant(i), 4).gradient(values) for i in range(4)]
+    expected = np.mean([kronecker.moments(factors.blocks, g) for g in gradients], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    assert set(asked) == {4}
+    of_all = factors._mean_moments(frozen(loss), tf.constant([0, 0]))
+    expected = kronecker.moments(factors.blocks, loss.gradient(values))
+    np.testing.assert_allclose(of_all, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_when_the_approximation_is_made_anew(linear):
     loss, _ = linear
     factors, _ = factors_of(loss)

@@ -31,7 +31,7 @@ def test_draws_follow_from_the_first_seed_and_the_number_of_the_step(seed):
     loss = loss_of(keras.random.SeedGenerator(7))
 
     def at(step):
-        seed.set((loss,), tf.constant(step))
+        seed.set(loss, (), tf.constant(step))
         return value(loss)
 
     first, second = at(0), at(1)
@@ -44,7 +44,7 @@ def test_the_seed_of_the_layer_counts(seed):
     def first(number):
         loss = loss_of(keras.random.SeedGenerator(number))
         own = dropout_seed.DropoutSeed(keras.optimizers.SGD().add_variable)
-        own.set((loss,), tf.constant(0))
+        own.set(loss, (), tf.constant(0))
         return value(loss)
 
     assert first(7) == first(7)
@@ -53,9 +53,9 @@ def test_the_seed_of_the_layer_counts(seed):
 
 def test_what_was_remembered_goes_before_a_new_generator(seed):
     loss = loss_of(keras.random.SeedGenerator(7))
-    seed.set((loss,), tf.constant(3))
+    seed.set(loss, (), tf.constant(3))
     other = loss_of(keras.random.SeedGenerator(8))
-    seed.set((other,), tf.constant(3))
+    seed.set(other, (), tf.constant(3))
     assert value(other) == value(loss)
 
 
@@ -64,5 +64,11 @@ def test_without_generators_there_is_nothing_to_do(seed):
     loss_fn = lambda: (tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), None)
     loss = objective.Objective(loss_fn, vectors.ParameterSpace([variable]))
     float(loss.loss(tf.constant([2.0])))
-    seed.set((loss,), tf.constant(0))
+    seed.set(loss, (), tf.constant(0))
     assert float(loss.loss(tf.constant([2.0]))) == 4
+
+
+def test_others_of_the_model_draw_the_same(seed):
+    loss, other = (loss_of(keras.random.SeedGenerator(number)) for number in (7, 8))
+    seed.set(loss, (None, other), tf.constant(3))
+    assert value(other) == value(loss)

@@ -23,3 +23,6 @@ def test_a_preconditioner_costs_gradients_and_subspaces_every_twenty_steps():
     cost = gradient_cost.newton_step(100, 50, 1, 100, trials=1, preconditioned=True)
     # Two products of half the rows each; four gradients and eight such products in twenty steps.
     assert cost == 2 + (4 + 10) / 20 + 1.5
+    # Of a larger batch each of the four is of a quarter.
+    cost = gradient_cost.newton_step(2000, 1000, 1, 2000, trials=1, preconditioned=True)
+    assert cost == 2 + (1 + 10) / 20 + 1.5

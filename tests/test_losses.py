@@ -16,10 +16,31 @@ def square(space):
 
 
 def test_curvature_defaults_to_the_loss(space):
-    frozen = losses.prepare(square(space), None, space, "auto", "auto", True)
+    frozen = losses.prepare(square(space), None, None, space, "auto", "auto", True)
     assert frozen.curvature is frozen.objective
     assert isinstance(frozen.objective, objective.Objective)
     assert frozen.hvp_mode == "auto"
+
+
+def test_parts_are_losses_that_draw_as_the_step_does(space):
+    def part_of(index, count):
+        def loss_fn():
+            noise = keras.random.uniform((), seed=keras.random.SeedGenerator(1))
+            return tf.cast(index, "float32") * tf.reduce_sum(space.variables[0]) + noise, None
+
+        return loss_fn if count == 3 else None
+
+    frozen = losses.prepare(square(space), None, part_of, space, "auto", "auto", True)
+    point = space.flatten(space.values())
+
+    def value(index):
+        return float(frozen.parts.part(tf.constant(index), 3).loss(point))
+
+    frozen.parts.reseed(tf.constant([5, 0]))
+    first = [value(0), value(2)]
+    assert first[1] - first[0] == pytest.approx(6)
+    frozen.parts.reseed(tf.constant([6, 0]))
+    assert value(0) != first[0]
 
 
 def test_slices_and_another_curvature(space):
@@ -34,7 +55,7 @@ def test_slices_and_another_curvature(space):
     @tf.function
     def step():
         graph["frozen"] = losses.prepare(
-            slices, square(space), space, "reverse_over_reverse", False, True
+            slices, square(space), None, space, "reverse_over_reverse", False, True
         )
         return graph["frozen"].objective.loss(space.flatten(space.values()))
 
@@ -53,7 +74,7 @@ def test_a_step_in_a_graph_is_a_function_of_its_own(space, jit, whole):
 
     @tf.function
     def step():
-        frozen = losses.prepare(square(space), None, space, "auto", jit, True)
+        frozen = losses.prepare(square(space), None, None, space, "auto", jit, True)
         point = space.flatten(space.values())
 
         def compute(jit_products):
@@ -70,7 +91,7 @@ def test_a_step_in_a_graph_is_a_function_of_its_own(space, jit, whole):
 
 
 def test_eager_code_compiles_nothing(space):
-    frozen = losses.prepare(square(space), None, space, "auto", True, True)
+    frozen = losses.prepare(square(space), None, None, space, "auto", True, True)
     asked = []
     losses.compiled(asked.append, frozen, whole=True)()
     assert asked == [False]

@@ -88,9 +88,11 @@ def test_eager_steps_are_those_of_the_graph(pixels):
 
 
 @pytest.mark.slow
-def test_slices_train_as_well(pixels):
-    whole = train(autoencoder(), pixels, pixels, 20, **OPTIONS)
-    slices = train(autoencoder(), pixels, pixels, 20, micro_batch_size=150, **OPTIONS)
+@pytest.mark.parametrize("curvature", [None, "auto"])
+def test_slices_train_as_well(pixels, curvature):
+    options = OPTIONS | {"curvature_batch_size": curvature}
+    whole = train(autoencoder(), pixels, pixels, 20, **options)
+    slices = train(autoencoder(), pixels, pixels, 20, micro_batch_size=150, **options)
     assert slices[-1] < 1.5 * whole[-1]
 
 
