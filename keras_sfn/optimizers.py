@@ -60,7 +60,8 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             first so many rows of the batch; loss and gradient always see all rows. A number needs
             losses that are means over rows (Keras's default), and `fit`. `"auto"` is a sixteenth of
             the rows, 256 at least, where directions are preconditioned and losses are such means,
-            and all rows else.
+            and all rows else. With None the preconditioner's samples are of all rows too, instead
+            of a quarter each.
         micro_batch_size: Integer >= 1 or None. A batch with more rows is evaluated in slices of so
             many, and activations take the memory of one slice. The step is the same to rounding,
             but that BatchNormalization normalises each slice by its own statistics. Needs losses

@@ -121,6 +121,7 @@ def build(
         return (turn < count) | (tf.equal(turn, count) & tf.not_equal(best, count - 1))
 
     def body(turn: tf.Tensor, best: tf.Tensor, promised: tf.Tensor, _: Subspace) -> tuple[Any, ...]:
+        # `tried[...]` would make XLA compile a step for each value of what the index follows from.
         shift = tf.gather(tried, tf.where(turn < count, turn, best))
         blocks, projected = directions.build(shift)
         ritz = saddle_free.ritz_pairs(projected)

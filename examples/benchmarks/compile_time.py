@@ -25,7 +25,7 @@ _WIDTHS = flags.DEFINE_list(
     "widths", [str(width) for width in deep_autoencoder.WIDTHS], "Pixels, and widths to the code."
 )
 _ROWS = flags.DEFINE_integer("rows", 512, "Rows of the batch.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 3, "Steps of each training.", lower_bound=2)
+_STEPS = flags.DEFINE_integer("steps", 8, "Steps of each training.", lower_bound=2)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Processes for each; medians count.", lower_bound=1)
 _NEWTON = flags.DEFINE_string("newton", "", "Arguments of our optimizer, other than defaults.")
 _QUICK = flags.DEFINE_bool("quick", False, "A few parameters, one repeat, for a try-out.")
@@ -54,6 +54,7 @@ class Wait(NamedTuple):
         longest: The most of these.
         second: Median seconds of the second step.
         later: Median seconds of the steps after it; None where there was none.
+        slowest_later: The most of these.
     """
 
     optimizer: str
@@ -63,6 +64,7 @@ class Wait(NamedTuple):
     longest: float
     second: float
     later: float | None
+    slowest_later: float | None
 
 
 def train(optimizer: str, jit_compile: str, widths: Sequence[int]) -> list[float]:
@@ -103,9 +105,10 @@ def main(argv: Sequence[str]) -> None:
     waits = []
     for training, runs in seconds.items():
         steps = np.asarray(runs)
-        later = float(np.median(steps[:, 2:])) if steps.shape[1] > 2 else None
+        after = steps[:, 2:]
+        later = (float(np.median(after)), float(after.max())) if after.size else (None, None)
         first, second = (float(value) for value in np.median(steps[:, :2], axis=0))
-        waits.append(Wait(*training, parameters, first, float(steps[:, 0].max()), second, later))
+        waits.append(Wait(*training, parameters, first, float(steps[:, 0].max()), second, *later))
     print(measure.markdown(Wait._fields, waits))
     measure.write_csv(output / "compile_time.csv", Wait._fields, waits, made_with)
     plot(output / "compile_time.png", waits, made_with)
