@@ -160,9 +160,9 @@ def plot(
         panel.grid(True, which="both", alpha=0.3)
     panels[0].set(xlabel="seconds of training", ylabel=figure_name)
     panels[1].set(xlabel="gradients of the whole training set")
-    # Settings can be long: below both panels, above the footnote.
+    # Settings can be long: below both panels, left of the footnote.
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=7, loc="outside lower center")
+    figure.legend(handles, labels, fontsize=7, loc="outside lower left")
     figure.get_layout_engine().set(rect=(0, 0.05, 1, 0.95))
     figure.suptitle(title)
     measure.save_figure(path, figure, made_with)
