@@ -250,7 +250,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         *,
         curvature_loss_fn: losses.Batch | None = None,
         part_of: losses.PartOfBatch | None = None,
-        can_compile: bool = True,
+        jit_of_model: bool | str = "auto",
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
 
@@ -260,7 +260,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             variables: The variables to train.
             curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
             part_of: Gives parts of the batch, for samples of its curvature; defaults to all of it.
-            can_compile: Whether `jit_compile="auto"` may choose XLA.
+            jit_of_model: What `jit_compile="auto"` is, as in `devices.jit_compile`.
 
         Returns:
             The scalar loss before the step, and the outputs of the pass at that point.
@@ -273,7 +273,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
         frozen = losses.prepare(
-            loss_fn, curvature_loss_fn, part_of, space, self.hvp_mode, self.jit_compile, can_compile
+            loss_fn,
+            curvature_loss_fn,
+            part_of,
+            space,
+            self.hvp_mode,
+            self.jit_compile,
+            jit_of_model,
         )
         self._kinds.decide(frozen.objective)
         self._refuse_too_large(space)

@@ -29,8 +29,8 @@ _EARLY = (1, 2, 4, 8)
 # Of each renewal: samples of the Gauss-Newton matrix, each from a part of the rows where a part may
 # stand for all, and products that tell of the Hessian's rows. A sample from fewer rows is no worse:
 # most of what it errs by comes from its random vector, and together they see all rows.
-_SAMPLES = 4
-_PROBES = 4
+SAMPLES = 4
+PROBES = 4
 
 # Older ones fade by this factor at each renewal, in the first ones by less.
 _DECAY = 0.8
@@ -251,14 +251,14 @@ class CurvatureFactors:
         def moments(index: tf.Tensor, own_seed: tf.Tensor) -> tf.Tensor:
             loss = frozen.objective
             if frozen.parts is not None:
-                loss = frozen.parts.part(index, _SAMPLES)
+                loss = frozen.parts.part(index, SAMPLES)
 
             def compute(part: objective_lib.Objective) -> tf.Tensor:
                 return kronecker.moments(self.blocks, gauss_newton.sample(part, values, own_seed))
 
             return loss.over_parts(compute, shape)
 
-        return _mean(moments, _SAMPLES, seed, shape, space.dtype)
+        return _mean(moments, SAMPLES, seed, shape, space.dtype)
 
     def _mean_row_squares(
         self,
@@ -279,7 +279,7 @@ class CurvatureFactors:
             rotated = kronecker.rotated(self.blocks, eigenvectors, product) ** 2
             return tf.where(tf.reduce_all(tf.math.is_finite(rotated)), rotated, 0)
 
-        return _mean(squares, _PROBES, seed, (self._size,), self._moments.dtype)
+        return _mean(squares, PROBES, seed, (self._size,), self._moments.dtype)
 
 
 def _mean(

@@ -26,7 +26,7 @@ _SLOW_ON_CPU = (
 )
 
 
-def jit_compile(option: bool | str, ops: frozenset[str], can_compile: bool = True) -> bool:
+def jit_compile(option: bool | str, ops: frozenset[str], of_model: bool | str = "auto") -> bool:
     """Resolves the `jit_compile` argument for a loss made of `ops`.
 
     `"auto"` is XLA on a GPU, and on a CPU wherever the loss has none of the ops that XLA is slow
@@ -36,12 +36,13 @@ def jit_compile(option: bool | str, ops: frozenset[str], can_compile: bool = Tru
     Args:
         option: True, False or `"auto"`.
         ops: Types of the ops in the loss.
-        can_compile: False where a layer of the model says it cannot be compiled.
+        of_model: What takes the place of `"auto"`: True where `compile` was asked for it, False
+            where a layer says that it cannot be compiled.
     """
+    if option == "auto":
+        option = of_model
     if option != "auto":
         return bool(option)
-    if not can_compile:
-        return False
     if tf.config.list_logical_devices("GPU"):
         return True
     return not ops & _SLOW_ON_CPU

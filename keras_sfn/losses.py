@@ -75,7 +75,7 @@ def prepare(
     space: vectors.ParameterSpace,
     hvp_mode: str,
     jit_compile: bool | str,
-    can_compile: bool,
+    jit_of_model: bool | str,
 ) -> Frozen:
     """Returns the losses of a step.
 
@@ -86,7 +86,7 @@ def prepare(
         space: The variables to train.
         hvp_mode: The optimizer's argument.
         jit_compile: The optimizer's argument.
-        can_compile: Whether `jit_compile="auto"` may choose XLA.
+        jit_of_model: As in `devices.jit_compile`.
 
     Raises:
         ValueError: See `differentiability.examine`.
@@ -100,7 +100,7 @@ def prepare(
     ops = _examine(objective)
     synchronized = isinstance(objective, replicas.Replicas) and objective.synchronized
     mode = hessian.resolve_mode(hvp_mode, ops, synchronized)
-    jit = not tf.executing_eagerly() and devices.jit_compile(jit_compile, ops, can_compile)
+    jit = not tf.executing_eagerly() and devices.jit_compile(jit_compile, ops, jit_of_model)
     parts = None if part_of is None else Parts(part_of, space)
     return Frozen(objective, curvature, ops, mode, jit, parts)
 

@@ -36,8 +36,12 @@ def test_auto_on_a_gpu_compiles(monkeypatch):
     assert devices.jit_compile("auto", DENSE | {"Conv2D"}) is True
 
 
-def test_auto_does_not_compile_what_keras_says_cannot_be():
-    assert devices.jit_compile("auto", DENSE, can_compile=False) is False
+@pytest.mark.parametrize("of_model", [False, True])
+def test_auto_is_what_the_model_says(monkeypatch, of_model):
+    gpus = [] if of_model else ["GPU:0"]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    assert devices.jit_compile("auto", DENSE | {"Conv2D"}, of_model) is of_model
+    assert devices.jit_compile(not of_model, DENSE, of_model) is not of_model
 
 
 @pytest.mark.parametrize("kind", [tf.distribute.TPUStrategy, tf.distribute.ParameterServerStrategy])

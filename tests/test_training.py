@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sfn
+from keras_sfn import kronecker, losses
 
 # The default: with XLA, which takes most of the time of a first step. Where nothing of it is tested
 # `ours` does without.
@@ -167,14 +168,41 @@ def test_data_sets_validation_and_callbacks():
 def test_options_of_compile_give_the_same_training():
     """With XLA in the step; without, test_fit_options.py has all of them."""
     x, y = data()
-    losses = []
+    found = []
     for options in ({}, {"run_eagerly": True}, {"steps_per_execution": 2}, {"jit_compile": True}):
         keras.utils.set_random_seed(5)
         model = sequential()
         model.compile(keras_sfn.SaddleFreeNewton(damping=0.1), "mse", **options)
         model.fit(x, y, batch_size=16, epochs=2, verbose=0, shuffle=False)
-        losses.append(model.evaluate(x, y, verbose=0))
-    np.testing.assert_allclose(losses[1:], losses[0], rtol=1e-3)
+        found.append(model.evaluate(x, y, verbose=0))
+    np.testing.assert_allclose(found[1:], found[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("asked", ["auto", True])
+def test_xla_compiles_the_step_and_no_eigenvectors(monkeypatch, asked):
+    compiled, renewals = [], []
+    original, factorise = losses.compiled, kronecker.factorise
+
+    def spy(compute, frozen, whole):
+        compiled.append(frozen.jit_compile)
+        return original(compute, frozen, whole)
+
+    def counted(blocks, mean):
+        # What XLA cannot compile.
+        mean = tf.numpy_function(lambda value: renewals.append(1) or value, [mean], mean.dtype)
+        return factorise(blocks, tf.ensure_shape(mean, (kronecker.moments_length(blocks),)))
+
+    monkeypatch.setattr(losses, "compiled", spy)
+    monkeypatch.setattr(kronecker, "factorise", counted)
+    x, y = data()
+    layers = [keras.layers.Reshape((6, 1)), keras.layers.MaxPooling1D(), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(2)])
+    model.compile(NAME, "mse", jit_compile=asked)
+    model.fit(x, y, batch_size=16, verbose=0)
+    # The optimizer's own choice would be none, for the pooling on a CPU.
+    assert compiled == [asked is True]
+    assert len(renewals) == 2
+    assert model.jit_compile is (asked is True)
 
 
 _OTHER_OPTIMIZERS = """
