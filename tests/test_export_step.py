@@ -4,11 +4,14 @@ import json
 import pathlib
 import re
 
+import deep_autoencoder
 import numpy as np
 import pytest
 import scripts
 import stablehlo_export
 import tensorflow as tf
+
+import keras_sfn
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks"
 SCRIPT = BENCHMARKS / "export_step.py"
@@ -40,15 +43,16 @@ def test_every_program_has_its_files(folder):
     found = programs(folder)
     if found:
         assert set(found) == {
-            *("step", "loss", "gradient", "product", "products_k2", "products_k4"),
-            *("lanczos_k2", "lanczos_k4", "eigh_k2", "eigh_k4"),
+            *("default_step", "step", "renewal", "loss", "gradient", "product", "products_k2"),
+            *("products_k4", "lanczos_k2", "lanczos_k4", "eigh_k2", "eigh_k4", "side_8"),
         }
-        # Three vectors and the previous step.
+        # Three vectors and the previous step; the gradient's direction and the previous step.
         assert found["step"]["krylov_dimension"] == 4
+        assert found["default_step"]["krylov_dimension"] == 2
     for name, about in found.items():
         assert (about["parameters"], about["rows"]) == (PARAMETERS, ROWS)
         assert "tensorflow" in about["made_with"]
-        assert (about["flops"] is None) == name.startswith("eigh")
+        assert (about["flops"] is None) == name.startswith(("eigh", "side"))
 
 
 def test_inputs_and_outputs_are_those_that_the_program_lists(folder):
@@ -64,6 +68,15 @@ def test_inputs_and_outputs_are_those_that_the_program_lists(folder):
                 assert sorted(saved.files) == [f"{key}{i:02d}" for i in range(len(listed))]
                 for shape, array in zip(listed, map(saved.get, sorted(saved.files)), strict=True):
                     assert shape.split("x")[:-1] == [str(size) for size in array.shape], name
+
+
+def test_programs_hold_ops_of_stablehlo_alone(folder):
+    """XLA's own dialect is read by JAX on a CPU, and refused by that for GPUs."""
+    for name in programs(folder):
+        text = (folder / f"{name}.stablehlo").read_text()
+        assert set(re.findall(r"^ *(?:%\S+ = )?\"?(\w+)\.", text, re.MULTILINE)) <= {
+            *("stablehlo", "func", "chlo"),
+        }, name
 
 
 def test_nothing_large_is_a_constant_of_a_program(folder):
@@ -92,8 +105,23 @@ def test_outputs_fit_together(folder):
     values, again = outputs("eigh_k4")
     np.testing.assert_allclose(values, np.linalg.eigvalsh(projected), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(again, projected, atol=1e-5 * np.abs(projected).max())
-    # The step starts where two steps from the same weights have led: below.
+    # The steps start where some from the same weights have led: below.
     assert outputs("step")[0] < outputs("loss")[0]
+    assert outputs("default_step")[0] < outputs("loss")[0]
+
+
+def test_a_default_step_is_that_of_fit(folder):
+    """What is exported leaves the loss where four steps of `fit` left it."""
+    if not programs(folder):
+        return
+    model = deep_autoencoder.build((12, 8, 4))
+    model.compile(keras_sfn.SaddleFreeNewton(jit_compile=True), "mse")
+    images = deep_autoencoder.batch((12, 8, 4), ROWS)
+    losses = model.fit(images, images, batch_size=ROWS, epochs=5, shuffle=False, verbose=0).history[
+        "loss"
+    ]
+    with np.load(folder / "default_step.outputs.npz") as saved:
+        assert saved["out00"] == pytest.approx(losses[-1], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +129,7 @@ def test_outputs_fit_together(folder):
     [
         ("--program=loop", "flag --program=loop: value should be one of"),
         ("--krylov_dimension=0", "--krylov_dimension=0 must be integers >= 1"),
+        ("--sides=x", "--sides=x must be integers >= 1"),
     ],
 )
 def test_wrong_flags_end_with_a_line(flag, message):

@@ -29,6 +29,24 @@ def test_what_is_not_finite_or_of_another_shape_differs():
     assert exported_report.difference([1.0], [1.0, 1.0]) == np.inf
 
 
+def test_of_a_long_output_some_numbers_are_kept():
+    short, long = np.arange(100 * 100).reshape(100, 100), np.arange(100 * 101).reshape(100, 101)
+    assert exported_report.thinned(short) is short
+    kept = exported_report.thinned(long)
+    assert kept[:3].tolist() == [0, 17, 34]
+    # All columns are among them.
+    assert set(kept % 101) == set(range(101))
+
+
+def test_kernels_are_in_the_row_of_their_program():
+    run = ran("loss", None, 0.5, 1.0, 1.0)
+    busy = run._replace(kernels=exported_report.Kernels(12.5, 0.25))
+    other = ran("gradient", None, 0.5, 1.0, 1.0)
+    without, with_ = exported_report.rows({"a": other, "b": busy}, RATES)
+    assert (without.kernels, without.busy_milliseconds) == (None, None)
+    assert (with_.kernels, with_.busy_milliseconds) == (12.5, 250)
+
+
 def test_the_floor_is_the_longer_of_arithmetic_and_traffic():
     runs = {"a": ran("gradient", None, 0.5, 20.0, 1.0), "b": ran("loss", None, 0.5, 20.0, 4.0)}
     a, b = exported_report.rows(runs, RATES)
@@ -48,7 +66,7 @@ def test_an_iteration_is_the_difference_of_the_longest_and_the_shortest_loop():
     }
     *rows, last = exported_report.rows(runs, RATES)
     assert [row.name for row in rows] == list(runs)
-    assert rows[3][1:] == (1.5, 1000.0, None, None, 1e-6)
+    assert rows[3][1:] == (1.5, 1000.0, None, None, 1e-6, None, None)
     assert last.name == "lanczos, an iteration (4 to 24)"
     assert last.milliseconds == pytest.approx(200)
     assert (last.floor_milliseconds, last.times_floor) == pytest.approx((100, 2))

@@ -1,5 +1,6 @@
 """Arithmetic and traffic of a step, against counts by hand and the compiler's own."""
 
+import math
 import re
 
 import deep_autoencoder
@@ -15,15 +16,15 @@ def compilers_flops(function, arguments):
     """Counts multiplications and additions in the matrix products of a program."""
     text = function.experimental_get_compiler_ir(*arguments)(stage="hlo")
     shapes = {
-        name: [int(size) for size in sizes.split(",")]
-        for name, sizes in re.findall(r"(%?[\w.]+) = f32\[([\d,]+)\]", text)
+        name: [int(size) for size in re.findall(r"\d+", sizes)]
+        for name, sizes in re.findall(r"(%?[\w.-]+) = f32\[([\d,]*)\]", text)
     }
     products = re.findall(
-        r"(%?[\w.]+) = f32\S+ dot\((?:f32\S+ )?(%?[\w.]+), .*lhs_contracting_dims={(\d)}", text
+        r"(%?[\w.-]+) = f32\S+ dot\((?:f32\S+ )?(%?[\w.-]+), .*lhs_contracting_dims={(\d)}", text
     )
     assert len(products) == text.count(" dot(")
     return sum(
-        2 * shapes[result][0] * shapes[result][1] * shapes[left][int(contracted)]
+        2 * math.prod(shapes[result]) * shapes[left][int(contracted)]
         for result, left, contracted in products
     )
 
@@ -61,3 +62,33 @@ def test_a_step_is_a_gradient_a_lanczos_process_and_three_trials():
     n = 110 + 55
     assert parts.step(3).bytes - rest.bytes == 3 * 3 * 4 * n
     assert parts.step(3).flops - rest.flops == 3 * 2 * 3 * n
+
+
+def test_a_solution_is_four_products_a_layer():
+    parts = step_work.Parts([(3, 5), (5, 2)], rows=7)
+    # Of (4, 5) and (6, 2): with the eigenvectors of both sides, and again transposed.
+    assert parts.solve().flops == 4 * (4 * 5 * (4 + 5) + 6 * 2 * (6 + 2))
+    eigenvectors = 16 + 25 + 36 + 4
+    assert parts.solve().bytes == 4 * (eigenvectors + 3 * (4 * 5 + 6 * 2))
+    assert 2 * parts.rotation().flops == parts.solve().flops
+
+
+def test_a_default_step_is_a_gradient_products_solutions_and_three_trials():
+    batch, part = (step_work.Parts([(10, 10), (10, 5)], rows) for rows in (20, 5))
+    others = step_work.total(
+        [(1, batch.gradient()), (1, part.products(2)), (1, batch.solve()), (3, batch.loss())]
+    )
+    n = 110 + 55
+    step = step_work.default_step(2, batch, part)
+    assert step.flops == others.flops + 3 * 2 * 2 * n
+    # Products of a loop are normalised besides: read and written.
+    assert step.bytes == others.bytes - 2 * 2 * 4 * n + 3 * 2 * 4 * n
+
+
+def test_arithmetic_of_a_renewal_is_that_of_its_program():
+    programs = iteration_programs.Programs((24, 16, 8), ROWS)
+    work = step_work.Parts(deep_autoencoder.layer_shapes((24, 16, 8)), 64)
+    # One sample and one probe: what is in a loop is counted once.
+    counted = compilers_flops(programs.renewal(1, 64, 1, 64), programs.arguments)
+    least = step_work.renewal(1, work, 1, work).flops
+    assert least <= counted <= 1.5 * least

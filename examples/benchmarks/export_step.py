@@ -6,18 +6,22 @@ r"""Exports a compiled step and its parts, to run and time them with JAX on anot
 Each program is the one that TensorFlow's XLA compiles, as StableHLO text. Written to --output_dir,
 for each NAME: NAME.stablehlo; NAME.json, with the name of the file of its inputs, its outputs on
 this machine, and the least work it can do; and these files. Arrays are called arg00, arg01, ... and
-out00, out01, ... in the order in which the program lists them.
+out00, out01, ... in the order in which the program lists them; of long outputs every 17th number is
+kept.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 import deep_autoencoder
+import exported_report
 import iteration_programs
 import measure
 import newton_options
@@ -27,30 +31,45 @@ import step_work
 import tensorflow as tf
 from absl import app, flags
 
-from keras_sfn import saddle_free
+import keras_sfn
+from keras_sfn import configuration, curvature_factors, saddle_free
 
-_PROGRAMS = ("step", "loss", "gradient", "product", "products", "lanczos", "eigh")
+_PROGRAMS = (
+    *("default_step", "step", "renewal", "loss", "gradient", "product", "products", "lanczos"),
+    *("eigh", "side"),
+)
 
 _PROGRAM = flags.DEFINE_multi_enum(
     "program",
     None,
     _PROGRAMS,
-    "What to export, may be repeated; all of it unless given. step: one step of the optimizer on "
-    "the model's variables. loss, gradient, product: one of each. products, lanczos: loops of so "
-    "many iterations, without and with Lanczos's part. eigh: the eigenvalues of its matrix.",
+    "What to export, may be repeated; all of it unless given. default_step: one step of `fit` "
+    "between two renewals of the preconditioner. step: one of `minimize`, in a Krylov space. "
+    "renewal: all that one takes but eigenvectors. loss, gradient, product: one of each. products, "
+    "lanczos: loops of so many iterations, without and with Lanczos's part. eigh: the eigenvalues "
+    "of its matrix. side: those of a matrix of the preconditioner.",
 )
 _KRYLOV = flags.DEFINE_list(
     "krylov_dimension", ["4", "11", "24"], "Iterations of products and lanczos, rows of eigh."
 )
+_SIDES = flags.DEFINE_list("sides", ["250", "500", "1000"], "Rows of the matrices of side.")
 _WIDTHS = flags.DEFINE_list(
     "widths", [str(width) for width in deep_autoencoder.WIDTHS], "Pixels, and widths to the code."
 )
 _ROWS = flags.DEFINE_integer("rows", 512, "Rows of the batch.", lower_bound=1)
-_NEWTON = flags.DEFINE_string("newton", "", "Arguments of the optimizer, other than defaults.")
+_NEWTON = flags.DEFINE_string("newton", "", "Arguments of step's optimizer, but for defaults.")
 _QUICK = flags.DEFINE_bool("quick", False, "A few parameters, for a try-out.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/export", "Where results go.")
 
-_QUICK_FLAGS = {"widths": ["12", "8", "4"], "rows": 16, "krylov_dimension": ["2", "4"]}
+# With the last one a renewal lies behind, and none is due.
+_STEPS = 4
+
+_QUICK_FLAGS = {
+    "widths": ["12", "8", "4"],
+    "rows": 16,
+    "krylov_dimension": ["2", "4"],
+    "sides": ["8"],
+}
 
 
 class Program(NamedTuple):
@@ -76,12 +95,17 @@ class Program(NamedTuple):
 
 
 def programs(
-    kinds: Sequence[str], widths: Sequence[int], rows: int, dimensions: Sequence[int]
+    kinds: Sequence[str],
+    widths: Sequence[int],
+    rows: int,
+    dimensions: Sequence[int],
+    sides: Sequence[int],
 ) -> Iterator[Program]:
     """Yields what is to be exported."""
     parts = iteration_programs.Programs(widths, rows)
-    work = step_work.Parts(deep_autoencoder.layer_shapes(widths), rows)
+    work = _work(widths, rows)
     single: dict[str, tuple[Callable[[], Any], step_work.Work]] = {
+        "renewal": _renewal(widths, rows, parts),
         "loss": (parts.loss, work.loss()),
         "gradient": (parts.gradient, work.gradient()),
         "product": (parts.product, work.product()),
@@ -93,6 +117,11 @@ def programs(
     for kind in kinds:
         if kind == "step":
             yield _step(widths, rows, work)
+        elif kind == "default_step":
+            yield _default_step(widths, rows)
+        elif kind == "side":
+            for side in sides:
+                yield _eigh(f"side_{side}", kind, _moments(side))
         elif kind in single:
             make, least = single[kind]
             yield Program(kind, kind, None, make(), parts.arguments, "inputs", least)
@@ -103,7 +132,7 @@ def programs(
                 loop = make_loop(k)
                 yield Program(name, kind, k, loop, parts.arguments, "inputs", least_of(k))
             elif kind == "eigh":
-                yield _eigh(name, k, parts)
+                yield _eigh(name, kind, parts.krylov(k)(*parts.arguments)[0])
 
 
 def _step(widths: Sequence[int], rows: int, work: step_work.Parts) -> Program:
@@ -128,8 +157,64 @@ def _step(widths: Sequence[int], rows: int, work: step_work.Parts) -> Program:
     return Program("step", "step", basis_rows, function, arguments, "step.inputs", least)
 
 
-def _eigh(name: str, rows: int, parts: iteration_programs.Programs) -> Program:
-    """Returns the eigenpairs of a projected matrix, as the matrix that they make again.
+def _default_step(widths: Sequence[int], rows: int) -> Program:
+    """Returns a train step of a stock model, as XLA compiles it inside `fit`.
+
+    Not of the renewals, whose eigenvectors are TensorFlow's own matter.
+    """
+    model = deep_autoencoder.build(widths)
+    model.compile(keras_sfn.SaddleFreeNewton(jit_compile=True), "mse")
+    images = deep_autoencoder.batch(widths, rows)
+    model.fit(images, images, batch_size=rows, epochs=_STEPS, shuffle=False, verbose=0)
+    model.reset_metrics()
+
+    def step(batch: tf.Tensor) -> tf.Tensor:
+        return model.train_step((batch, batch))["loss"]
+
+    def as_it_stands(
+        factors: curvature_factors.CurvatureFactors, _: Any, step: tf.Tensor, seed: int
+    ) -> curvature_factors.State:
+        del seed
+        # Never, but nothing that XLA can know.
+        return factors.state()._replace(renewed=step < 0)
+
+    function = tf.function(step, autograph=False, jit_compile=True)
+    with mock.patch.object(curvature_factors.CurvatureFactors, "renew", as_it_stands):
+        function.get_concrete_function(images)
+    basis_rows = len(model.optimizer.last_step.ritz_values)
+    batch, curvature = _work(widths, rows), _work(widths, _curvature_rows(rows))
+    least = step_work.default_step(basis_rows, batch, curvature)
+    arguments, inputs = (images,), "default_step.inputs"
+    return Program("default_step", "default_step", basis_rows, function, arguments, inputs, least)
+
+
+def _renewal(
+    widths: Sequence[int], rows: int, parts: iteration_programs.Programs
+) -> tuple[Callable[[], Any], step_work.Work]:
+    """Returns what makes a renewal, and the least it can do."""
+    samples, probes = curvature_factors.SAMPLES, curvature_factors.PROBES
+    part = int(configuration.part_of_rows(0, samples, tf.constant(rows))[1])
+    curvature = _curvature_rows(rows)
+    work = step_work.renewal(samples, _work(widths, part), probes, _work(widths, curvature))
+    return functools.partial(parts.renewal, samples, part, probes, curvature), work
+
+
+def _curvature_rows(rows: int) -> int:
+    return int(configuration.curvature_rows("auto", tf.constant(rows)))
+
+
+def _work(widths: Sequence[int], rows: int) -> step_work.Parts:
+    return step_work.Parts(deep_autoencoder.layer_shapes(widths), rows)
+
+
+def _moments(side: int) -> tf.Tensor:
+    """Returns a matrix like those that a renewal takes the eigenvectors of, shape (side, side)."""
+    samples = tf.random.stateless_normal((curvature_factors.SAMPLES, side, side // 2 + 1), (2, 2))
+    return tf.reduce_mean(tf.matmul(samples, samples, transpose_b=True), axis=0)
+
+
+def _eigh(name: str, kind: str, matrix: tf.Tensor) -> Program:
+    """Returns the eigenpairs of a symmetric matrix, as the matrix that they make again.
 
     Eigenvectors themselves have no sign by which machines could be compared.
     """
@@ -139,9 +224,9 @@ def _eigh(name: str, rows: int, parts: iteration_programs.Programs) -> Program:
         scaled = pairs.vectors * pairs.values
         return pairs.values, tf.matmul(scaled, pairs.vectors, transpose_b=True)
 
-    matrix, _ = parts.krylov(rows)(*parts.arguments)
     function = tf.function(eigh, autograph=False, jit_compile=True)
-    return Program(name, "eigh", rows, function, (matrix,), f"{name}.inputs", None)
+    rows = int(matrix.shape[0])
+    return Program(name, kind, rows, function, (matrix,), f"{name}.inputs", None)
 
 
 def write(output: pathlib.Path, program: Program, parameters: int, rows: int) -> None:
@@ -150,7 +235,7 @@ def write(output: pathlib.Path, program: Program, parameters: int, rows: int) ->
     (output / f"{program.name}.stablehlo").write_text(exported.text)
     inputs, outputs = f"{program.inputs}.npz", f"{program.name}.outputs.npz"
     _save(output / inputs, "arg", exported.inputs)
-    _save(output / outputs, "out", exported.outputs)
+    _save(output / outputs, "out", list(map(exported_report.thinned, exported.outputs)))
     about = {
         "program": program.kind,
         "krylov_dimension": program.krylov_dimension,
@@ -168,7 +253,7 @@ def write(output: pathlib.Path, program: Program, parameters: int, rows: int) ->
 
 def _save(path: pathlib.Path, prefix: str, arrays: Sequence[np.ndarray]) -> None:
     named: dict[str, Any] = {f"{prefix}{i:02d}": array for i, array in enumerate(arrays)}
-    np.savez(path, **named)
+    np.savez_compressed(path, **named)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -178,12 +263,13 @@ def main(argv: Sequence[str]) -> None:
         measure.set_flags(_QUICK_FLAGS)
     widths = measure.positive_integers("widths", _WIDTHS.value, least=2)
     dimensions = measure.positive_integers("krylov_dimension", _KRYLOV.value)
+    sides = measure.positive_integers("sides", _SIDES.value)
     newton_options.optimizer("newton", _NEWTON.value)
     output = measure.output_directory(_OUTPUT_DIR.value)
     parameters = deep_autoencoder.parameters(widths)
     kinds = list(dict.fromkeys(_PROGRAM.value or _PROGRAMS))
     try:
-        for program in programs(kinds, widths, _ROWS.value, dimensions):
+        for program in programs(kinds, widths, _ROWS.value, dimensions, sides):
             write(output, program, parameters, _ROWS.value)
     except NotImplementedError as error:
         sys.exit(str(error))

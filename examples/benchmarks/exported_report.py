@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# An output is kept whole up to this length. The stride beyond shares no factor with usual widths.
+_SHORT = 10_000
+_STRIDE = 17
+
 
 class Rates(NamedTuple):
     """What the device can do, per second.
@@ -20,6 +24,18 @@ class Rates(NamedTuple):
     bytes: float
 
 
+class Kernels(NamedTuple):
+    """What a device ran in one call of a program.
+
+    Attributes:
+        number: Kernels and copies.
+        busy_seconds: The sum of their times.
+    """
+
+    number: float
+    busy_seconds: float
+
+
 class Row(NamedTuple):
     """A line of the table.
 
@@ -31,6 +47,8 @@ class Row(NamedTuple):
             at the device's rates; None where that is next to nothing.
         times_floor: Quotient of the two.
         difference: Largest relative difference of an output from TensorFlow's on a CPU.
+        kernels: As `Kernels.number`; None where the device tells nothing of them.
+        busy_milliseconds: As `Kernels.busy_seconds`, likewise.
     """
 
     name: str
@@ -39,6 +57,8 @@ class Row(NamedTuple):
     floor_milliseconds: float | None
     times_floor: float | None
     difference: float | None
+    kernels: float | None = None
+    busy_milliseconds: float | None = None
 
 
 class Run(NamedTuple):
@@ -49,12 +69,23 @@ class Run(NamedTuple):
         compile_seconds: Time of its compilation.
         seconds: Median time of a call.
         difference: As in `Row`.
+        kernels: What the device ran; None where it does not tell.
     """
 
     about: Mapping[str, Any]
     compile_seconds: float
     seconds: float
     difference: float
+    kernels: Kernels | None = None
+
+
+def thinned(array: Any) -> np.ndarray:
+    """Returns what is kept of an output: all of a short one, every 17th number of a long one.
+
+    The files of all programs would otherwise hold each of a model's parameters several times.
+    """
+    values = np.asarray(array)
+    return values if values.size <= _SHORT else values.reshape(-1)[::_STRIDE]
 
 
 def difference(expected: Any, found: Any) -> float:
@@ -90,7 +121,12 @@ def _row(name: str, run: Run, rates: Rates) -> Row:
     floor = None
     if run.about["flops"] is not None:
         floor = floor_seconds(run.about["flops"], run.about["bytes"], rates)
-    return _with_floor(name, run.compile_seconds, run.seconds, floor, run.difference)
+    row = _with_floor(name, run.compile_seconds, run.seconds, floor, run.difference)
+    if run.kernels is None:
+        return row
+    return row._replace(
+        kernels=run.kernels.number, busy_milliseconds=1e3 * run.kernels.busy_seconds
+    )
 
 
 def _iteration(kind: str, short: Run, long: Run, rates: Rates) -> Row:

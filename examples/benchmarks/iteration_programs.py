@@ -12,7 +12,7 @@ from typing import Any
 import deep_autoencoder
 import tensorflow as tf
 
-from keras_sfn import hessian, objective, vectors
+from keras_sfn import gauss_newton, hessian, kronecker, objective, vectors
 
 # From the module, because the package's `lanczos` is the function, which copies the basis.
 from keras_sfn.lanczos import build as build_krylov
@@ -101,6 +101,43 @@ class Programs:
 
         return self._compiled(run)
 
+    def renewal(self, samples: int, part_rows: int, probes: int, curvature_rows: int) -> Any:
+        """Returns a function to what the default's preconditioner is made of, as two norms.
+
+        All but the eigenvectors, in whose place are numbers of the vector.
+
+        Args:
+            samples: Of the Gauss-Newton matrix.
+            part_rows: Of the batch, for each of them.
+            probes: Products with the Hessian.
+            curvature_rows: Of the batch, for these.
+        """
+        blocks = kronecker.layer_blocks(self._model.trainable_variables)
+        sides = [side for block in blocks for side in block.sides]
+
+        def run(point: tf.Tensor, vector: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            part = self._objective(batch[:part_rows])
+            matvec = self._matvec(point, batch[:curvature_rows])
+            eigenvectors = [tf.reshape(vector[: side**2], (side, side)) for side in sides]
+            moments = tf.zeros((kronecker.moments_length(blocks),), point.dtype)
+            squares = tf.zeros_like(point)
+
+            def sample(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                seed = tf.stack([index, 0])
+                gradient = gauss_newton.sample(part, self._space.unflatten(point), seed)
+                return index + 1, total + kronecker.moments(blocks, gradient)
+
+            def probe(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                product = matvec(gauss_newton.signs(vector, tf.stack([index, 1])))
+                return index + 1, total + kronecker.rotated(blocks, eigenvectors, product) ** 2
+
+            start = tf.constant(0)
+            _, moments = tf.while_loop(lambda index, _: index < samples, sample, (start, moments))
+            _, squares = tf.while_loop(lambda index, _: index < probes, probe, (start, squares))
+            return vectors.norm(moments), vectors.norm(squares)
+
+        return self._compiled(run)
+
     def vector_passes(self, count: int, vectors_: int) -> Any:
         """Returns a function that halves each of so many vectors and adds the point, `count` times.
 
@@ -120,8 +157,9 @@ class Programs:
         return self._compiled(loop)
 
     def _objective(self, batch: tf.Tensor) -> objective.Objective:
-        def loss_fn() -> tuple[tf.Tensor, None]:
-            return tf.reduce_mean((self._model(batch, training=True) - batch) ** 2), None
+        def loss_fn() -> tuple[tf.Tensor, tf.Tensor]:
+            outputs = self._model(batch, training=True)
+            return tf.reduce_mean((outputs - batch) ** 2), outputs
 
         return objective.Objective(loss_fn, self._space)
 

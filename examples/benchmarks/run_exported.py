@@ -2,11 +2,12 @@ r"""Compiles, checks and times what `export_step.py` wrote, with JAX and without
 
     python run_exported.py FOLDER
 
-Needs jax and numpy, and of the project this file and `exported_report.py` beside it. Prints the
-device, and for each program the seconds of its compilation, the median milliseconds of a call,
-beside the least they could be at rates measured in the same run, and how far each output is from
-TensorFlow's on a CPU. Writes run.csv into the folder. Exits with 1 where an output differs by more
-than --tolerance.
+Needs jax and numpy, and of the project this file, `exported_report.py` and `exported_profile.py`
+beside it. Prints the device, and for each program the seconds of its compilation, the median
+milliseconds of a call, beside the least they could be at rates measured in the same run, and how
+far each output is from TensorFlow's on a CPU; on a GPU also how many kernels it ran and for how
+long. Writes run.csv into the folder, and kernels.csv where there are any. Exits with 1 where an
+output differs by more than --tolerance.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+import exported_profile
 import exported_report
 import jax
 import jax.extend.backend
@@ -29,6 +31,9 @@ import numpy as np
 from jax.interpreters import mlir
 from jaxlib import xla_client
 from jaxlib.mlir import ir
+
+# Seconds of a call.
+_MOST_PROFILED = 0.5
 
 # Name -> a function that returns arrays.
 Calls: TypeAlias = dict[str, Callable[[], Any]]
@@ -44,24 +49,31 @@ def compile_program(text: str, device: jax.Device) -> Any:
     return device.client.compile_and_load(module, devices, options)
 
 
-def median_seconds(calls: Calls, repeats: int, inner: int = 1) -> dict[str, float]:
+def median_seconds(
+    calls: Calls, repeats: int, inner: int = 1, most_seconds: float = np.inf
+) -> dict[str, float]:
     """Returns the median time of each call, timed in turn after two calls that do not count.
 
     Args:
         calls: What to time.
         repeats: Timings of each.
         inner: Calls that are waited for together.
+        most_seconds: A call that has taken as long in all has fewer timings, at least one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 2):
+    for _ in range(repeats + 2):
         for name, call in calls.items():
+            if sum(seconds[name]) > most_seconds:
+                continue
             start = time.perf_counter()
             for _ in range(inner):
                 result = call()
             jax.block_until_ready(result)
-            if repeat > 1:
-                seconds[name].append((time.perf_counter() - start) / inner)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
+            seconds[name].append((time.perf_counter() - start) / inner)
+    return {
+        name: float(np.median(values[2:] if len(values) > 2 else values[-1:]))
+        for name, values in seconds.items()
+    }
 
 
 def rates(arguments: argparse.Namespace, device: jax.Device) -> exported_report.Rates:
@@ -90,7 +102,12 @@ def parse() -> argparse.Namespace:
     """Returns the arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path, help="what export_step.py wrote")
+    parser.add_argument("--program", action="append", help="a NAME, may be repeated; else all")
     parser.add_argument("--repeat", type=int, default=20, help="timed calls of each program")
+    parser.add_argument(
+        "--full_float32", action="store_true", help="as TensorFlow with TensorFloat-32 turned off"
+    )
+    parser.add_argument("--most_seconds", type=float, default=5.0, help="of one's timed calls")
     parser.add_argument("--tolerance", type=float, default=1e-2, help="of relative differences")
     parser.add_argument("--rate_size", type=int, default=8192, help="of the measured product")
     parser.add_argument("--rate_length", type=int, default=2**28, help="of the measured pass")
@@ -100,8 +117,13 @@ def parse() -> argparse.Namespace:
     for name in ("repeat", "rate_size", "rate_length"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1. Received: {getattr(arguments, name)}.")
-    if not list(arguments.folder.glob("*.json")):
+    found = sorted(path.stem for path in arguments.folder.glob("*.json"))
+    if not found:
         parser.error(f"{arguments.folder} holds no *.json. Export into it with export_step.py.")
+    for name in arguments.program or ():
+        if name not in found:
+            parser.error(f"--program must be of {found}. Received: {name}.")
+    arguments.program = arguments.program or found
     return arguments
 
 
@@ -112,22 +134,38 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     device = jax.devices()[0]
     print(f"jax {jax.__version__} on {device.device_kind}", flush=True)
-    compile_seconds, calls, on_host = load(arguments.folder, device)
+    compile_seconds, calls, instead = load(arguments, device)
     differences = {name: check(arguments.folder, name, call()) for name, call in calls.items()}
-    seconds = median_seconds(calls | on_host, arguments.repeat)
+    seconds = median_seconds(calls | instead, arguments.repeat, most_seconds=arguments.most_seconds)
+    for name, median in seconds.items():
+        print(f"{name}: {1e3 * median:.4g} ms", flush=True)
+    kernels = {
+        # A profile of tens of thousands of kernels takes minutes.
+        name: exported_profile.kernels(name, call) if seconds[name] < _MOST_PROFILED else []
+        for name, call in calls.items()
+    }
     device_rates = rates(arguments, device)
     print(f"{device_rates.flops / 1e12:.4g} teraflops, {device_rates.bytes / 1e9:.4g} GB a second")
     runs = {
         name: exported_report.Run(
-            about(arguments.folder, name), compile_seconds[name], seconds[name], differences[name]
+            about(arguments.folder, name),
+            compile_seconds[name],
+            seconds[name],
+            differences[name],
+            exported_profile.total(kernels[name]),
         )
         for name in calls
     }
     table = exported_report.rows(runs, device_rates)
     table += [
-        exported_report.Row(name, None, 1e3 * seconds[name], None, None, None) for name in on_host
+        exported_report.Row(name, None, 1e3 * seconds[name], None, None, None) for name in instead
     ]
-    report(arguments.folder, table, f"jax {jax.__version__}, {device.device_kind}")
+    made_with = f"jax {jax.__version__}, {device.device_kind}"
+    print(exported_report.text(exported_report.Row._fields, table))
+    write(arguments.folder / "run.csv", exported_report.Row._fields, table, made_with)
+    ran = [kernel for found in kernels.values() for kernel in found]
+    if ran:
+        write(arguments.folder / "kernels.csv", exported_profile.Kernel._fields, ran, made_with)
     wrong = [name for name, value in differences.items() if not value <= arguments.tolerance]
     if wrong:
         sys.exit(f"Outputs differ by more than --tolerance={arguments.tolerance}: {wrong}")
@@ -138,13 +176,16 @@ def about(folder: pathlib.Path, name: str) -> dict[str, Any]:
     return json.loads((folder / f"{name}.json").read_text())
 
 
-def load(folder: pathlib.Path, device: jax.Device) -> tuple[dict[str, float], Calls, Calls]:
-    """Compiles all programs.
+def load(
+    arguments: argparse.Namespace, device: jax.Device
+) -> tuple[dict[str, float], Calls, Calls]:
+    """Compiles programs.
 
     Returns:
         The seconds that each took, the programs with their inputs, and what may stand in for some
         of them outside of a program.
     """
+    folder = arguments.folder
 
     @functools.cache
     def inputs(name: str) -> list[jax.Array]:
@@ -153,19 +194,25 @@ def load(folder: pathlib.Path, device: jax.Device) -> tuple[dict[str, float], Ca
 
     seconds: dict[str, float] = {}
     calls: Calls = {}
-    on_host: Calls = {}
-    for name in sorted(path.stem for path in folder.glob("*.json")):
+    instead: Calls = {}
+    # What TensorFlow calls outside of its XLA: the device's library.
+    solve = jax.jit(jnp.linalg.eigh)
+    for name in arguments.program:
         of_program = about(folder, name)
-        arguments = inputs(of_program["inputs"])
+        values = inputs(of_program["inputs"])
+        text = (folder / f"{name}.stablehlo").read_text()
+        if arguments.full_float32:
+            text = text.replace("[DEFAULT, DEFAULT]", "[HIGHEST, HIGHEST]")
         start = time.perf_counter()
-        program = compile_program((folder / f"{name}.stablehlo").read_text(), device)
+        program = compile_program(text, device)
         seconds[name] = time.perf_counter() - start
         print(f"{name}: compiled in {seconds[name]:.2f} s", flush=True)
-        calls[name] = functools.partial(program.execute, arguments)
-        if of_program["program"] == "eigh":
-            call = functools.partial(eigh_on_the_host, arguments[0], device)
-            on_host[f"{name}, on the host"] = call
-    return seconds, calls, on_host
+        calls[name] = functools.partial(program.execute, values)
+        if of_program["program"] in ("eigh", "side"):
+            call = functools.partial(eigh_on_the_host, values[0], device)
+            instead[f"{name}, on the host"] = call
+            instead[f"{name}, by the library"] = functools.partial(solve, values[0])
+    return seconds, calls, instead
 
 
 def check(folder: pathlib.Path, name: str, outputs: list[jax.Array]) -> float:
@@ -173,19 +220,21 @@ def check(folder: pathlib.Path, name: str, outputs: list[jax.Array]) -> float:
     differences = []
     with np.load(folder / f"{name}.outputs.npz") as expected:
         for key, output in zip(sorted(expected.files), outputs, strict=True):
-            differences.append(exported_report.difference(expected[key], output))
+            kept = exported_report.thinned(output)
+            differences.append(exported_report.difference(expected[key], kept))
             print(f"{name} {key} {output.shape}: relative difference {differences[-1]:.2e}")
     return max(differences)
 
 
-def report(folder: pathlib.Path, table: list[exported_report.Row], made_with: str) -> None:
-    """Prints the table and writes it."""
-    print(exported_report.text(exported_report.Row._fields, table))
-    with (folder / "run.csv").open("w", newline="") as file:
+def write(
+    path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]], made_with: str
+) -> None:
+    """Writes a table."""
+    with path.open("w", newline="") as file:
         file.write(f"# {made_with}\n")
         writer = csv.writer(file)
-        writer.writerow(exported_report.Row._fields)
-        writer.writerows(table)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Parts:
 
     def __init__(self, shapes: Sequence[tuple[int, int]], rows: int) -> None:
         weights = [inputs * units for inputs, units in shapes]
+        # A layer's bias is a row more of its matrix.
+        self._matrices = [(inputs + 1, units) for inputs, units in shapes]
         # A product of the batch, or of its derivative, with the weights of all layers; and with
         # those of all but the first, whose inputs have no derivative.
         self._all = 2.0 * rows * sum(weights)
@@ -96,12 +98,69 @@ class Parts:
 
     def step(self, basis_rows: int) -> Work:
         """A gradient, the Lanczos process, and trials that read the basis and lose the batch."""
-        combined = Work(2 * basis_rows * self._vector / _BYTES, basis_rows * self._vector)
         return total(
             [
                 (1, self.gradient()),
                 (1, self.lanczos(basis_rows)),
-                (_TRIALS, combined),
+                (_TRIALS, self.combined(basis_rows)),
                 (_TRIALS, self.loss()),
             ]
         )
+
+    def combined(self, basis_rows: int) -> Work:
+        """A vector from its coordinates: reads the basis."""
+        return Work(2 * basis_rows * self._vector / _BYTES, basis_rows * self._vector)
+
+    def solve(self) -> Work:
+        """The preconditioner: each layer's matrix into its eigenvectors on both sides, and back.
+
+        Vector and curvature are read, as are the eigenvectors, and the solution is written.
+        """
+        numbers = sum(side**2 for matrix in self._matrices for side in matrix)
+        return Work(2 * self.rotation().flops, _BYTES * numbers + 3 * self._vector)
+
+    def rotation(self) -> Work:
+        """Half a solution: as many operations as the moments of a sample."""
+        flops = sum(2.0 * m * n * (m + n) for m, n in self._matrices)
+        numbers = sum(side**2 for matrix in self._matrices for side in matrix)
+        return Work(flops, _BYTES * numbers + 2 * self._vector)
+
+
+def default_step(basis_rows: int, batch: Parts, curvature: Parts) -> Work:
+    """A gradient, a product a row, solutions of all but the previous step, and trials.
+
+    Args:
+        basis_rows: With the previous step.
+        batch: Of all rows.
+        curvature: Of the rows whose Hessian is taken.
+    """
+    products = total([(1, curvature.before_products()), (basis_rows, curvature.another_product())])
+    return total(
+        [
+            (1, batch.gradient()),
+            (1, products),
+            (basis_rows - 1, batch.solve()),
+            (_TRIALS, batch.combined(basis_rows)),
+            (_TRIALS, batch.loss()),
+        ]
+    )
+
+
+def renewal(samples: int, part: Parts, probes: int, curvature: Parts) -> Work:
+    """What the preconditioner is made of, without the eigenvectors.
+
+    Args:
+        samples: Gradients, and the moments of their layers.
+        part: Of the rows of one.
+        probes: Products, rotated.
+        curvature: Of the rows whose Hessian is taken.
+    """
+    return total(
+        [
+            (samples, part.gradient()),
+            (samples, part.rotation()),
+            (1, curvature.before_products()),
+            (probes, curvature.another_product()),
+            (probes, curvature.rotation()),
+        ]
+    )
