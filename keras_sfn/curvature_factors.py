@@ -54,7 +54,7 @@ def numbers(variables: Sequence[keras.Variable]) -> int:
 class State(NamedTuple):
     """What a step takes from the variables.
 
-    As values that a renewal hands on: in a train step that XLA compiles as a whole, reads of the
+    As values that a renewal hands on: in a function that XLA compiles as a whole, reads of the
     variables may come before a `tf.cond` that assigns to them, control dependencies or not.
 
     Attributes:

@@ -81,7 +81,8 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
-        jit_compile: Whether the step is compiled by XLA; `"auto"` decides by device and model.
+        jit_compile: Whether the step is compiled by XLA; `"auto"` decides by device and model, and
+            is True with `compile(jit_compile=True)`.
         seed: Integer, seeds the random directions that follow a breakdown of the Krylov space.
         weight_decay: Float or None, decoupled weight decay as in Keras; not applied by a rejected
             step.
@@ -282,7 +283,8 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
-        jit_compile: Whether the step is compiled by XLA; `"auto"` decides by device and model.
+        jit_compile: Whether the step is compiled by XLA; `"auto"` decides by device and model, and
+            is True with `compile(jit_compile=True)`.
         seed: Integer, seeds the random directions that follow a breakdown of the Krylov space.
         weight_decay: Float or None, decoupled weight decay as in Keras; not applied by a rejected
             step.

@@ -169,7 +169,7 @@ def test_options_of_compile_give_the_same_training():
     """With XLA in the step; without, test_fit_options.py has all of them."""
     x, y = data()
     found = []
-    for options in ({}, {"run_eagerly": True}, {"steps_per_execution": 2}):
+    for options in ({}, {"run_eagerly": True}, {"steps_per_execution": 2}, {"jit_compile": True}):
         keras.utils.set_random_seed(5)
         model = sequential()
         model.compile(keras_sfn.SaddleFreeNewton(damping=0.1), "mse", **options)

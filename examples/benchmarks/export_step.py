@@ -61,8 +61,8 @@ _NEWTON = flags.DEFINE_string("newton", "", "Arguments of step's optimizer, but 
 _QUICK = flags.DEFINE_bool("quick", False, "A few parameters, for a try-out.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/export", "Where results go.")
 
-# With the last one a renewal lies behind, and none is due.
-_STEPS = 4
+# Each has renewed the preconditioner; the next one would not.
+_STEPS = 3
 
 _QUICK_FLAGS = {
     "widths": ["12", "8", "4"],

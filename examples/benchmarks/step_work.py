@@ -43,6 +43,7 @@ class Parts:
         weights = [inputs * units for inputs, units in shapes]
         # A layer's bias is a row more of its matrix.
         self._matrices = [(inputs + 1, units) for inputs, units in shapes]
+        self._eigenvectors = float(_BYTES * sum(m**2 + n**2 for m, n in self._matrices))
         # A product of the batch, or of its derivative, with the weights of all layers; and with
         # those of all but the first, whose inputs have no derivative.
         self._all = 2.0 * rows * sum(weights)
@@ -116,14 +117,12 @@ class Parts:
 
         Vector and curvature are read, as are the eigenvectors, and the solution is written.
         """
-        numbers = sum(side**2 for matrix in self._matrices for side in matrix)
-        return Work(2 * self.rotation().flops, _BYTES * numbers + 3 * self._vector)
+        return Work(2 * self.rotation().flops, self._eigenvectors + 3 * self._vector)
 
     def rotation(self) -> Work:
         """Half a solution: as many operations as the moments of a sample."""
         flops = sum(2.0 * m * n * (m + n) for m, n in self._matrices)
-        numbers = sum(side**2 for matrix in self._matrices for side in matrix)
-        return Work(flops, _BYTES * numbers + 2 * self._vector)
+        return Work(flops, self._eigenvectors + 2 * self._vector)
 
 
 def default_step(basis_rows: int, batch: Parts, curvature: Parts) -> Work:
