@@ -75,9 +75,10 @@ class TimedTraining(keras.callbacks.Callback):
             self._start = now
             return
         spent = now - self._start
-        while self._marks and spent >= self._marks[0]:
-            self._marks.pop(0)
-            self._record(spent)
+        if self._marks and spent >= self._marks[0]:
+            while self._marks and spent >= self._marks[0]:
+                self._marks.pop(0)
+                self._record(spent)
             self._start += time.perf_counter() - now
         if int(spent) > self._shown < self._bar.target:
             self._show(min(int(spent), self._bar.target))

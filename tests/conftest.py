@@ -1,7 +1,9 @@
 """Helpers that several test files share."""
 
 import importlib.metadata
+import itertools
 import os
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Code that is compiled in half the time and runs slower: compilation is most of what tests take.
@@ -34,6 +36,23 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def counted_time(monkeypatch):
+    """Gives modules a clock that each reading sets forward by a sixteenth of a second.
+
+    What is done "until the time is up" is then the same on every machine.
+    """
+
+    readings = itertools.count()
+    clock = types.SimpleNamespace(perf_counter=lambda: next(readings) / 16)
+
+    def use(*modules):
+        for module in modules:
+            monkeypatch.setattr(module, "time", clock)
+
+    return use
 
 
 @pytest.fixture

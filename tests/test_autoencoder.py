@@ -9,6 +9,7 @@ import pytest
 import scripts
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import timed_training
 from absl.testing import flagsaver
 
 import keras_sfn
@@ -27,10 +28,11 @@ def read_losses(path):
 
 
 @pytest.mark.slow
-def test_digits_with_ours_and_kerass(data_dir, tmp_path):
-    flags = ["--seconds=1", "--points=4", f"--output_dir={tmp_path}"]
+def test_digits_with_ours_and_kerass(data_dir, tmp_path, counted_time, capsys):
+    counted_time(timed_training)
+    flags = ["--seconds=4", "--points=4", f"--output_dir={tmp_path}"]
     flags += [f"--data_dir={data_dir}", "--optimizer=saddle_free_newton,adam"]
-    result = scripts.run(EXAMPLE, *flags)
+    scripts.call(EXAMPLE, *flags)
     rows = read_losses(tmp_path / "losses.csv")
     by_name = {}
     for row in rows:
@@ -43,15 +45,16 @@ def test_digits_with_ours_and_kerass(data_dir, tmp_path):
         assert losses[-1] < 0.5 * losses[0]
     for name in ("loss.png", "reconstructions.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    assert "saddle_free_newton: training for 1 s" in result.stdout
+    assert "saddle_free_newton: training for 4 s" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_from_the_plateau_of_sgd_and_again_from_its_checkpoint(data_dir, tmp_path):
+def test_from_the_plateau_of_sgd_and_again_from_its_checkpoint(data_dir, tmp_path, counted_time):
+    counted_time(timed_training)
     flags = [
         f"--data_dir={data_dir}",
         "--quick",
-        "--seconds=0.3",
+        "--seconds=0.5",
         "--hidden=16,4",
         "--rows=200",
         "--activation=sigmoid",

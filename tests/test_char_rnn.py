@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import scripts
+import timed_training
 from absl.testing import flagsaver
 
 import keras_sfn
@@ -36,9 +37,10 @@ def read(path):
 
 
 @pytest.mark.slow
-def test_quick_form_on_a_folder_of_text(ptb_dir, tmp_path):
+def test_quick_form_on_a_folder_of_text(ptb_dir, tmp_path, counted_time, capsys):
+    counted_time(timed_training)
     names = ["saddle_free_newton", "sgd"]
-    result = scripts.run(
+    scripts.call(
         EXAMPLE,
         "--quick",
         "--dataset=penn_treebank",
@@ -74,8 +76,9 @@ def test_quick_form_on_a_folder_of_text(ptb_dir, tmp_path):
         assert weights.sum() == pytest.approx(1, rel=1e-4)
         assert values[0] == pytest.approx(float(row["least_ritz_value"]), rel=1e-3)
         assert (values < -0.2).sum() == int(row["negative_ritz_values"])
-    assert "saddle_free_newton: training for 0.5 s" in result.stdout
-    assert re.search(r"sgd (stalled|stopped by --sgd_epochs)", result.stdout)
+    printed = capsys.readouterr().out
+    assert "saddle_free_newton: training for 0.5 s" in printed
+    assert re.search(r"sgd (stalled|stopped by --sgd_epochs)", printed)
 
 
 @pytest.mark.parametrize(

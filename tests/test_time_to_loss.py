@@ -4,11 +4,13 @@ import pathlib
 import re
 import types
 
+import lbfgs
 import pytest
 import scripts
 import time_to_loss_plans
 import time_to_loss_results
 import time_to_loss_settings
+import timed_training
 import training_runs
 from absl.testing import flagsaver
 
@@ -16,22 +18,32 @@ SCRIPT = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks" / "tim
 
 
 @pytest.mark.slow
-def test_the_quick_form_compares_all(tmp_path):
-    flags = ["--quick", "--task=poisson", "--seconds=0.2", "--seeds=1", f"--output_dir={tmp_path}"]
+@pytest.mark.usefixtures("float64")
+def test_the_quick_form_compares_all(tmp_path, counted_time, capsys):
+    counted_time(timed_training, lbfgs)
+    flags = ["--quick", "--task=poisson", "--seconds=1", "--seeds=1", f"--output_dir={tmp_path}"]
     flags += ["--adam_jit=false", "--lbfgs_jit=false", "--lbfgs_memory=10"]
     flags += ["--adam_rates=1e-3,1e-2", "--newton=jit_compile=False"]
-    output = scripts.run(SCRIPT, *flags).stdout
+    scripts.call(SCRIPT, *flags)
+    output = capsys.readouterr().out
     assert "best of 2 settings of adam: rate" in output
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     setup = (tmp_path / "runs.csv").read_text().splitlines()[1][2:]
-    assert setup == "poisson, 100 rows, 105 parameters, 0.2 s a run"
+    assert setup == "poisson, 100 rows, 105 parameters, 1 s a run"
     runs = time_to_loss_results.Results(tmp_path / "runs.csv", setup, "", True).runs
     assert sorted(each.method for each in runs) == ["adam", "adam", "lbfgs", "newton", "sgd"]
     table = [line.split(" | ") for line in output.splitlines() if line.startswith("| ")]
     assert [row[0].strip("| ") for row in table[1:]] == ["newton", "adam", "sgd", "lbfgs"]
     assert table[0][2] == "relative L2 error of u at the end (range)"
-    assert table[2][4:6] == ["0.2", "1.00"]
+    assert table[2][4:6] == ["1", "1.00"]
     assert {row[-1].strip("| ") for row in table[1:]} == {"1"}
+
+
+@pytest.mark.slow
+def test_a_script_finds_its_modules_by_itself():
+    ended = scripts.run(SCRIPT, "--methods=newton", check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("--methods must have adam")
 
 
 @pytest.fixture

@@ -91,10 +91,11 @@ def test_three_workers_take_the_steps_of_one_device(tmp_path):
 def test_a_run_goes_on_after_a_worker_was_killed(tmp_path, float64):
     workers = launch(2, tmp_path, "float64", "backed up")
     steps, deadline = tmp_path / "steps", time.time() + TIMEOUT
-    while not steps.exists() or int(steps.read_text() or 0) < 8:  # In the second of three epochs.
+    while not steps.exists() or int(steps.read_text() or 0) < 8:
         assert time.time() < deadline, (tmp_path / "0.log").read_text()[-10000:]
         time.sleep(0.05)
     workers[1].kill()
+    (tmp_path / "killed").touch()
     try:
         # The other one cannot go on alone. It ends with an error, and both begin again.
         assert workers[0].wait(TIMEOUT) != 0
