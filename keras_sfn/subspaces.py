@@ -174,6 +174,7 @@ def _two_passes(
         _positions(settings),
         append=previous_step,
         seed=seed,
+        agree=problem.agree,
     )
     return Subspace(passes.ritz, problem.agree(passes.gradient), _no_rows, passes.expand)
 

@@ -1,42 +1,46 @@
 """The Krylov subspace of a step without its basis: the Lanczos recurrence is run twice.
 
 The first pass keeps the tridiagonal matrix T alone. From it all positions follow that the step may
-try, for every damping of its policy: a few vectors y of k coefficients each. The second pass makes
-the rows q_j again and adds up sum_j y_j q_j for a basis of the space of those y. So memory does not
-depend on k, at the price of twice the products.
-
-The previous step p joins as the last row. Every row is removed from it when it goes by; what is
-left is orthogonal to all of them, and since A q_j lies in the span of the rows for j < k - 1,
-
-    p' A q_j = 0 for j < k - 1,    p' A q_{k-1} = p' (what the recurrence leaves of A q_{k-1})
-
-so that T stays tridiagonal. (In floating point too: the recurrence holds to rounding whether or not
-the rows are orthogonal.)
+try, for every damping of its policy: a few vectors y of coefficients each. The second pass makes
+the rows v_i again and adds up sum_i y_i v_i for a basis of the space of those y. So memory does not
+depend on the number of rows, at the price of twice the products.
 
 No row can be orthogonalised against earlier ones. Once a Ritz value has converged, rounding brings
-its vector back and T gets a second copy of it. The gradient is |g| times the first row, and the
-weights of the copies in it add up to that of the one eigenvalue: |g| Q' f(T) e_1 still is f(A) g,
-as if from somewhat fewer rows. Where the Krylov space is exhausted the rows end: the rest of them
-are zero. A random vector in their place would have to be orthogonal to rows that are gone.
+its vector back, and T gets a ghost of it. What k rows with full orthogonalisation would have been
+is found all the same (`ghosts`): the first pass goes on until T has some distinct Ritz values more
+than k, and the k rows q_j are sums of those made. Without ghosts that takes k / 3 rows more; with
+many converged Ritz values some times as many as k.
 
-Both passes are one loop around the same code. Two loops would be compiled to different rounding,
-and the rows of the second would part from those that T belongs to just where copies arise.
+The previous step p joins as the last row, which is p less its projections c_j = q_j' p. These are
+sums of what the rows of the first pass have with p in common. What is left of p is orthogonal to
+all q_j, and A q_j lies in the span of the q for j < k - 1, so that T stays tridiagonal:
 
-Reference: Druskin and Knizhnerman, Krylov subspace approximation of eigenpairs and matrix functions
-in exact and computer arithmetic, Numerical Linear Algebra with Applications 2 (1995); for two
-passes Borici, A Lanczos approach to the inverse square root of a large and sparse matrix, Journal
-of Computational Physics 162 (2000).
+    p' A q_j = 0 for j < k - 1,    p' A q_{k-1} = c_k t_k    (t_k: T's entry between k - 1 and k),
+
+and its last entry follows from p' A p, for one product more:
+
+    (p - Q c)' A (p - Q c) = p' A p - c' T c - 2 c_{k-1} t_k c_k.
+
+Where the Krylov space is exhausted the rows end: the rest of them are zero. A random vector in
+their place would have to be orthogonal to rows that are gone.
+
+All passes are one loop around the same code. Two loops would be compiled to different rounding, and
+the rows of the second would part from those that T belongs to just where ghosts arise.
+
+Reference: Borici, A Lanczos approach to the inverse square root of a large and sparse matrix,
+Journal of Computational Physics 162 (2000), for two passes; those in `ghosts` for the rest.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_sfn import row_blocks, saddle_free, vectors
+from keras_sfn import ghosts, row_blocks, saddle_free, vectors
 
 # (Ritz pairs, gradient in their basis) -> positions in that basis, shape (m, k).
 Positions = Callable[[saddle_free.RitzPairs, tf.Tensor], tf.Tensor]
@@ -67,7 +71,7 @@ class Subspace(NamedTuple):
 
 
 class _Process(NamedTuple):
-    """What one pass carries."""
+    """What one pass carries, with m rows at most."""
 
     # Vectors are as the row before left them, so that none is copied from one place to another.
     index: tf.Tensor  # (), the row in turn
@@ -75,70 +79,261 @@ class _Process(NamedTuple):
     length: tf.Tensor  # (), zero where the Krylov space has ended, and then the row is
     behind: tf.Tensor  # (n,), the row before times minus the entry of T between the two
     left: tf.Tensor  # (n,), what is left of the vector to append; () without one
-    alphas: tf.Tensor  # (k,), diagonal of T
-    links: tf.Tensor  # (k,), T's entry between rows j - 1 and j at j; zero at 0
-    operator_norm: tf.Tensor  # (), the largest |A q| so far, a lower bound of |A|
+    alphas: tf.Tensor  # (m,), diagonal of T
+    links: tf.Tensor  # (m,), T's entry between rows j - 1 and j at j
+    overlaps: tf.Tensor  # (m,), products of the rows with the vector to append
+    operator_norm: tf.Tensor  # (), the largest |A v| so far, a lower bound of |A|
+    search: _Search
     sums: tuple[tf.Tensor, ...]
+
+    def matrix(self) -> tf.Tensor:
+        """Returns T: its diagonal and what is beside it, shape (2, m)."""
+        return tf.stack([self.alphas, self.links])
 
     def row(self) -> tf.Tensor:
         """Returns the row in turn, shape (n,)."""
         return self.ahead * tf.math.divide_no_nan(tf.ones_like(self.length), self.length)
 
 
-class _Passes(NamedTuple):
-    """What both passes share."""
+class _Search(NamedTuple):
+    """How far the first pass is: it ends where it has found enough distinct Ritz values."""
 
-    matvec: Callable[[tf.Tensor], tf.Tensor]
-    first: tf.Tensor  # (n,), the first row
-    rank: int
-    append: tf.Tensor | None  # (n,)
-
-    def run(
-        self, coefficients: tf.Tensor, sums: tuple[tf.Tensor, ...], is_second: tf.Tensor
-    ) -> _Process:
-        """Goes through the rows; the second pass adds them up and leaves the last one in turn."""
-        threshold = tf.zeros((), self.first.dtype)
-        if self.append is not None:
-            # Less than the root of the precision left over means that it lies in the span of the
-            # rows.
-            threshold = _epsilon(threshold.dtype) ** 0.5 * vectors.norm(self.append)
-
-        def body(*fields: tf.Tensor) -> _Process:
-            process = _Process(*fields)
-            row = process.row()
-            process = _accumulate(process, row, coefficients, is_second)
-            return _advance(process, row, self.matvec(row), threshold, self.append is not None)
-
-        # Of the last row the second pass needs no product.
-        limit = tf.where(is_second, self.rank - 1, self.rank)
-        # Iterations that overlap would hold the vectors of several.
-        return _Process(
-            *tf.while_loop(
-                lambda index, *_: index < limit, body, self._start(sums), parallel_iterations=1
-            )
-        )
-
-    def _start(self, sums: tuple[tf.Tensor, ...]) -> _Process:
-        dtype = self.first.dtype
-        return _Process(
-            index=tf.constant(0),
-            ahead=self.first,
-            length=tf.ones((), dtype),
-            behind=tf.zeros_like(self.first),
-            left=tf.zeros((), dtype) if self.append is None else self.append,
-            alphas=tf.zeros((self.rank,), dtype),
-            links=tf.zeros((self.rank,), dtype),
-            operator_norm=tf.zeros((), dtype),
-            sums=sums,
-        )
+    found: tf.Tensor  # (), how many there were when last looked for
+    grown: tf.Tensor  # (), the number of rows when there were more than the time before
+    due: tf.Tensor  # (), the number of rows at which to look again
+    goes_on: tf.Tensor  # (), boolean
+    measure: ghosts.Measure  # as last looked for, of m nodes at most
 
 
 class _Between(NamedTuple):
     """What the first pass hands to the second, and that to the caller."""
 
+    curvature: tf.Tensor  # (), p' A p / p' p of the vector to append
+    made: tf.Tensor  # (), how many rows the first pass made
     ritz: saddle_free.RitzPairs
-    gradient: tf.Tensor
-    plane: tf.Tensor
+    gradient: tf.Tensor  # (k,)
+    plane: tf.Tensor  # (count, k)
+    coefficients: tf.Tensor  # (count, m + 1): of the plane's rows in those made and what is left
+    removed: tf.Tensor  # (m + 1,): of what is to be removed from the vector to append
+
+
+class _Passes(NamedTuple):
+    """What all passes share."""
+
+    matvec: Callable[[tf.Tensor], tf.Tensor]
+    first: tf.Tensor  # (n,), the first row
+    rank: int
+    append: tf.Tensor | None  # (n,)
+    agree: Callable[[tf.Tensor], tf.Tensor]
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows the first pass makes at most."""
+        return 4 * self.rank + 16
+
+    @property
+    def sizes(self) -> list[int]:
+        """For how many rows eigenvalues are found: few rows are not to cost what many do."""
+        return [2 * self.rank + 16, self.most_rows] if self.rank > 16 else [self.most_rows]
+
+    @property
+    def margin(self) -> int:
+        """How many distinct Ritz values more than rows it takes until those are right."""
+        return self.rank // 3 + 2
+
+    @property
+    def enough(self) -> int:
+        """How many distinct Ritz values end the first pass: there are no more than n."""
+        return min(self.rank + self.margin, int(self.first.shape[0]))
+
+    def run(self, number: tf.Tensor, known: _Between, process: _Process) -> _Process:
+        """Goes through the rows of one pass; the second pass leaves the last one in turn.
+
+        Args:
+            number: 0 makes the one product with the vector to append, 1 is the first pass, 2 the
+                second.
+            known: What is known when it begins.
+            process: Where the pass before ended.
+        """
+
+        def body(*fields: tf.Tensor) -> _Process:
+            process = _Process(*fields)
+            row = process.row()
+            process = _accumulate(process, process.index, row, known, tf.equal(number, 2))
+            process = self._advance(process, row, self.matvec(row))
+            return self._look(process, tf.equal(number, 1))
+
+        # Of the last row the second pass needs no product.
+        limit = tf.stack([1, self.most_rows, known.made - 1])[number]
+        # Iterations that overlap would hold the vectors of several.
+        return _Process(
+            *tf.while_loop(
+                lambda *fields: (fields[0] < limit) & _Process(*fields).search.goes_on,
+                body,
+                self._start(number, process),
+                parallel_iterations=1,
+            )
+        )
+
+    def begin(self, sums: tuple[tf.Tensor, ...]) -> _Process:
+        """Returns the process before all passes."""
+        dtype = self.first.dtype
+        zeros = tf.zeros((self.most_rows,), dtype)
+        nothing = tf.constant(0)
+        return _Process(
+            index=nothing,
+            ahead=self.first,
+            length=tf.ones((), dtype),
+            behind=tf.zeros_like(self.first),
+            left=tf.zeros((), dtype) if self.append is None else self.append,
+            alphas=zeros,
+            links=zeros,
+            overlaps=zeros,
+            operator_norm=tf.zeros((), dtype),
+            search=_Search(
+                nothing, nothing, tf.constant(self.enough), tf.constant(True), self._no_measure()
+            ),
+            sums=sums,
+        )
+
+    def _no_measure(self) -> ghosts.Measure:
+        size = self.most_rows
+        zeros = tf.zeros((size,), tf.float64)
+        stand_ins = tf.zeros((size,), tf.int32)
+        return ghosts.Measure(zeros, zeros, stand_ins, tf.zeros((size, size), tf.float64))
+
+    def _start(self, number: tf.Tensor, process: _Process) -> _Process:
+        ahead, length = self.first, tf.ones((), self.first.dtype)
+        if self.append is not None:
+            is_appended = tf.equal(number, 0)
+            ahead = tf.where(is_appended, self.append, ahead)
+            length = tf.where(is_appended, vectors.norm(self.append), length)
+        begun = self.begin(process.sums)
+        return begun._replace(ahead=ahead, length=length, left=process.left)
+
+    def _advance(self, process: _Process, row: tf.Tensor, product: tf.Tensor) -> _Process:
+        """Goes from row j to the next one; `product` is A v_j."""
+        index = process.index
+        link = process.links[index]
+        alpha = vectors.dot(row, product)
+        rest = product + process.behind - alpha * row
+        norm = vectors.norm(rest)
+        operator_norm = tf.maximum(process.operator_norm, tf.norm(tf.stack([alpha, link, norm])))
+        # Not a product that is not finite, which must show.
+        ended = norm <= 10 * _epsilon(norm.dtype) * operator_norm
+        length = tf.where(ended, tf.zeros_like(norm), norm)
+        places = tf.range(self.most_rows)
+        here = tf.equal(places, index)
+        overlaps = process.overlaps
+        if self.append is not None:
+            overlaps = tf.where(here, vectors.dot(row, process.left), overlaps)
+        return process._replace(
+            index=index + 1,
+            ahead=rest,
+            length=length,
+            behind=-length * row,
+            alphas=tf.where(here, alpha, process.alphas),
+            links=tf.where(tf.equal(places, index + 1), length, process.links),
+            overlaps=overlaps,
+            operator_norm=operator_norm,
+        )
+
+    def _look(self, process: _Process, is_first: tf.Tensor) -> _Process:
+        """Looks for the distinct Ritz values where that is due, and decides on more rows."""
+        made = process.index
+        # Where the rows have ended, or are not finite, there are no more.
+        has_next = tf.math.is_finite(process.length) & (process.length > 0)
+        search, matrix = process.search, process.matrix()
+        is_due = tf.equal(made, search.due) | tf.equal(made, self.most_rows) | ~has_next
+        is_due &= is_first
+        for before, size in zip([0, *self.sizes], self.sizes, strict=False):
+            # The matrix goes through, changed: else XLA would find eigenvalues for every row.
+            search, _ = row_blocks.at_most_once(
+                is_due & (made > before) & (made <= size),
+                functools.partial(self._look_among, size, made),
+                search,
+                matrix,
+            )
+        return process._replace(search=search._replace(goes_on=search.goes_on & has_next))
+
+    def _look_among(
+        self, size: int, made: tf.Tensor, search: _Search, matrix: tf.Tensor
+    ) -> tuple[_Search, tf.Tensor]:
+        measure = self._measure(matrix[:, :size], made)
+        found = measure.number()
+        grown = tf.where(found > search.found, made, search.grown)
+        # A row gives one distinct Ritz value at most; where there are ghosts, some give none. Many
+        # that give none are in a space that is exhausted but for rounding.
+        missing = self.enough - found
+        due = made + tf.maximum(missing + missing // 2, 2)
+        goes_on = (missing > 0) & (made - grown < self.rank // 2 + 8)
+        return _Search(found, grown, due, goes_on, measure), tf.zeros_like(matrix)
+
+    def _measure(self, matrix: tf.Tensor, made: tf.Tensor) -> ghosts.Measure:
+        """Returns the measure of the rows made so far; of rows that are not finite, of none."""
+        both = tf.cast(self.agree(matrix), tf.float64)
+        size = int(both.shape[1])
+        kept = (tf.range(size) < made) & tf.reduce_all(tf.math.is_finite(both))
+        diagonal, links = (tf.where(kept, part, tf.zeros_like(part)) for part in tf.unstack(both))
+        found = ghosts.measure(ghosts.tridiagonal(diagonal, links), _epsilon(self.first.dtype))
+        more = self.most_rows - size
+        return ghosts.Measure(*(tf.pad(part, [[0, more]] * part.shape.rank) for part in found))
+
+    def recover(self, process: _Process, curvature: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Returns T of the k rows after the first pass, and these rows as sums of those made.
+
+        Args:
+            process: After the first pass.
+            curvature: p' A p / p' p of the vector p to append.
+
+        Returns:
+            T, shape (k, k), not finite where the products are not; the rows, shape (k, m); what the
+            vector to append has in common with them, shape (k,), and whether it is the last row.
+        """
+        search = process.search
+        # Where there was no room for more rows, the last ones are not known.
+        known = tf.maximum(search.found - self.margin, 1)
+        number = tf.minimum(tf.where(search.goes_on, known, search.found), self.rank)
+        krylov = ghosts.krylov(search.measure, self.rank, number)
+        projected = krylov.projected
+        common, usable = tf.zeros((self.rank,), tf.float64), tf.constant(False)
+        if self.append is not None:
+            common = tf.linalg.matvec(
+                krylov.rows, tf.cast(self.agree(process.overlaps), tf.float64)
+            )
+            square = tf.cast(vectors.dot(self.append, self.append), tf.float64)
+            square = self.agree(square)
+            projected, usable = _appended(projected, common, square, curvature, self.first.dtype)
+        is_finite = tf.reduce_all(tf.math.is_finite(process.matrix()))
+        nan = tf.constant(np.nan, tf.float64)
+        return tf.where(is_finite, projected, nan), krylov.rows, common, usable
+
+
+def _appended(
+    projected: tf.Tensor,
+    common: tf.Tensor,
+    square: tf.Tensor,
+    curvature: tf.Tensor,
+    dtype: tf.DType,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns T with the vector to append in place of its last row, and whether it was usable."""
+    before, c = projected[:-1, :-1], common[:-1]
+    link, last = projected[-2, -1], common[-1]
+    left = square - tf.reduce_sum(c**2)
+    # The difference has the rounding of its terms. What is less lies in the span of the rows.
+    usable = left > 100 * _epsilon(dtype) * square
+    left = tf.where(usable, left, 1)
+    corner = curvature * square - tf.tensordot(c, tf.linalg.matvec(before, c), 1)
+    corner = (corner - 2 * c[-1] * link * last) / left
+    border = tf.concat([tf.zeros_like(c[1:]), [link * last / tf.sqrt(left)]], axis=0)
+    bordered = tf.concat(
+        [
+            tf.concat([before, border[:, None]], axis=1),
+            tf.concat([border, [corner]], axis=0)[None],
+        ],
+        axis=0,
+    )
+    return tf.where(usable, bordered, projected), usable
 
 
 def build(
@@ -151,8 +346,9 @@ def build(
     *,
     append: tf.Tensor | None = None,
     seed: tf.Tensor,
+    agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value,
 ) -> Subspace:
-    """Runs both passes: 2 `rank` - 1 products.
+    """Runs both passes: some 2.5 `rank` products, more where Ritz values converge.
 
     Args:
         matvec: The symmetric operator, from shape (n,) to shape (n,).
@@ -164,37 +360,74 @@ def build(
         append: Optional vector of shape (n,) that takes the place of the last row. One that is zero
             or in the span of the others is left out, and the Krylov sequence goes on instead.
         seed: Shape (2,) integers, for the random vector.
+        agree: What several processes pass numbers through by which they decide.
     """
     size, dtype = int(gradient.shape[0]), gradient.dtype
     count = min(count, rank)
     first = _first_row(gradient, seed)
     length = vectors.dot(first, gradient)
-    passes = _Passes(matvec, first, rank, append if rank > 1 else None)
+    passes = _Passes(matvec, first, rank, append if rank > 1 else None, agree)
+    appends = passes.append is not None
 
-    def between(process: _Process) -> _Between:
-        ritz = eigenpairs(_tridiagonal(process.alphas, process.links))
+    def between(process: _Process, known: _Between) -> _Between:
+        curvature = tf.cast(known.curvature, tf.float64)
+        projected, rows, common, usable = passes.recover(process, curvature)
+        ritz = eigenpairs(tf.cast(projected, dtype))
         reduced = length * ritz.vectors[0]
-        return _Between(ritz, reduced, _orthonormal(positions(ritz, reduced)))
+        plane = _orthonormal(positions(ritz, reduced))
+        wanted = tf.cast(tf.matmul(plane, ritz.vectors, transpose_b=True), tf.float64)
+        is_last = tf.cast(usable, tf.float64) * tf.one_hot(rank - 1, rank, dtype=tf.float64)
+        coefficients = tf.concat(
+            [tf.matmul(wanted * (1 - is_last), rows), tf.linalg.matvec(wanted, is_last)[:, None]],
+            axis=1,
+        )
+        removed = tf.linalg.matvec(rows, common * (1 - is_last), transpose_a=True)
+        return _Between(
+            known.curvature,
+            process.index,
+            ritz,
+            reduced,
+            plane,
+            tf.cast(coefficients, dtype),
+            tf.cast(tf.concat([removed, [0.0]], axis=0), dtype),
+        )
 
     def round_(
-        number: tf.Tensor, known: _Between, sums: tuple[tf.Tensor, ...]
-    ) -> tuple[tf.Tensor, _Between, tuple[tf.Tensor, ...]]:
-        is_second = tf.equal(number, 1)
-        coefficients = tf.matmul(known.plane, known.ritz.vectors, transpose_b=True)
-        process = passes.run(coefficients, sums, is_second)
-        [known] = row_blocks.at_most_once(~is_second, lambda _: (between(process),), known)
-        process = _accumulate(process, process.row(), coefficients, is_second)
-        return number + 1, known, process.sums
+        number: tf.Tensor, known: _Between, process: _Process
+    ) -> tuple[tf.Tensor, _Between, _Process]:
+        process = passes.run(number, known, process)
+        if appends:
+            curvature = tf.where(tf.equal(number, 0), agree(process.alphas[0]), known.curvature)
+            known = known._replace(curvature=curvature)
+        is_second = tf.equal(number, 2)
+        [known] = row_blocks.at_most_once(
+            tf.equal(number, 1), lambda known: (between(process, known),), known
+        )
+        last = tf.maximum(known.made - 1, 0)
+        process = _accumulate(process, last, process.row(), known, is_second)
+        if appends:
+            rest = process.left * tf.math.reciprocal_no_nan(vectors.norm(process.left))
+            process = _accumulate(process, passes.most_rows, rest, known, is_second)
+        return number + 1, known, process
 
     zeros = tf.zeros((rank,), dtype)
     pairs = saddle_free.RitzPairs(zeros, tf.zeros((rank, rank), dtype), tf.constant(True))
-    nothing = _Between(pairs, zeros, tf.zeros((count, rank), dtype))
-    sums = tuple(tf.zeros((size,), dtype) for _ in range(count))
-    state = (tf.constant(0), nothing, sums)
-    _, known, sums = tf.while_loop(
-        lambda number, *_: number < 2, round_, state, parallel_iterations=1
+    width = passes.most_rows + 1
+    nothing = _Between(
+        curvature=tf.zeros((), dtype),
+        made=tf.constant(1),
+        ritz=pairs,
+        gradient=zeros,
+        plane=tf.zeros((count, rank), dtype),
+        coefficients=tf.zeros((count, width), dtype),
+        removed=tf.zeros((width,), dtype),
     )
-    return Subspace(known.ritz, known.gradient, known.plane, sums)
+    process = passes.begin(tuple(tf.zeros((size,), dtype) for _ in range(count)))
+    state = (tf.constant(0 if appends else 1), nothing, process)
+    _, known, process = tf.while_loop(
+        lambda number, *_: number < 3, round_, state, parallel_iterations=1
+    )
+    return Subspace(known.ritz, known.gradient, known.plane, process.sums)
 
 
 def _first_row(gradient: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -208,65 +441,25 @@ def _first_row(gradient: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return row / vectors.norm(row)
 
 
-def _advance(
-    process: _Process, row: tf.Tensor, product: tf.Tensor, threshold: tf.Tensor, appends: bool
-) -> _Process:
-    """Goes from row j to the next one; `product` is A q_j."""
-    index = process.index
-    rank = int(process.alphas.shape[0])
-    link = process.links[index]
-    alpha = vectors.dot(row, product)
-    rest = product + process.behind - alpha * row
-    norm = vectors.norm(rest)
-    operator_norm = tf.maximum(process.operator_norm, tf.norm(tf.stack([alpha, link, norm])))
-    # Not a product that is not finite, which must show.
-    ended = norm <= 10 * _epsilon(norm.dtype) * operator_norm
-    ahead, link = rest, tf.where(ended, tf.zeros_like(norm), norm)
-    length = link
-    left = process.left
-    if appends:
-        left -= vectors.dot(row, left) * row
-
-        def append(ahead: tf.Tensor, length: tf.Tensor, link: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            norm = vectors.norm(left)
-            usable = norm > threshold
-            link = tf.where(usable, vectors.dot(ahead, left) / norm, link)
-            return tf.where(usable, left, ahead), tf.where(usable, norm, length), link
-
-        is_turn = tf.equal(index, rank - 2)
-        ahead, length, link = row_blocks.at_most_once(is_turn, append, ahead, length, link)
-    places = tf.range(rank)
-    return process._replace(
-        index=index + 1,
-        ahead=ahead,
-        length=length,
-        behind=-link * row,
-        left=left,
-        alphas=tf.where(tf.equal(places, index), alpha, process.alphas),
-        links=tf.where(tf.equal(places, index + 1), link, process.links),
-        operator_norm=operator_norm,
-    )
-
-
 def _accumulate(
-    process: _Process, row: tf.Tensor, coefficients: tf.Tensor, wanted: tf.Tensor
+    process: _Process, place: tf.Tensor | int, row: tf.Tensor, known: _Between, wanted: tf.Tensor
 ) -> _Process:
-    """Adds the row in turn to all sums, each time with its coefficient."""
+    """Adds a row to all sums, each time with its coefficient, and takes it out of what is left."""
+    appends = process.left.shape.rank > 0
 
-    def add(place: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def add(place: tf.Tensor, left: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # Looked up here: XLA would compute all that is to be added ahead, a vector for each sum.
-        column = coefficients[:, place]
-        added: list[tf.Tensor] = []
+        column = known.coefficients[:, place]
+        added = [_add(left, -known.removed[place], row) if appends else left]
         for index, total in enumerate(sums):
             # One after the other, since each takes a vector of scratch memory.
             with tf.control_dependencies(added[-1:]):
                 added.append(_add(total, column[index], row))
         return place + 1, *added
 
-    # After the last row of the first pass the index is out of bounds.
-    place = tf.minimum(process.index, int(coefficients.shape[1]) - 1)
-    _, *sums = row_blocks.at_most_once(wanted, add, place, *process.sums)
-    return process._replace(sums=tuple(sums))
+    place = tf.convert_to_tensor(place)
+    _, left, *sums = row_blocks.at_most_once(wanted, add, place, process.left, *process.sums)
+    return process._replace(left=left, sums=tuple(sums))
 
 
 def _add(total: tf.Tensor, coefficient: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
@@ -282,13 +475,6 @@ def _orthonormal(positions: tf.Tensor) -> tf.Tensor:
     usable = tf.math.is_finite(largest) & (largest > 0)
     scaled = tf.where(usable, positions / tf.where(usable, largest, 1), 0)
     return tf.transpose(tf.linalg.qr(tf.transpose(scaled)).q)
-
-
-def _tridiagonal(alphas: tf.Tensor, links: tf.Tensor) -> tf.Tensor:
-    if int(alphas.shape[0]) == 1:
-        return alphas[:, None]
-    upper = tf.linalg.diag(links[1:], k=1)
-    return tf.linalg.diag(alphas) + upper + tf.transpose(upper)
 
 
 def _epsilon(dtype: tf.DType) -> float:

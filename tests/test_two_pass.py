@@ -19,8 +19,13 @@ POLICIES = [
 
 
 def build(matrix, start, rank, positions=None, *, append=None, jit=False):
-    """Returns a `Subspace`; by default its plane is all of it."""
-    matrix, count = tf.constant(matrix), rank if positions is None else len(positions)
+    """Returns a `Subspace`; by default its plane is all of it. Positions may be a function."""
+    matrix, count = tf.constant(matrix), rank
+    wanted = lambda *_: tf.eye(rank, dtype=start.dtype) if positions is None else positions
+    if callable(positions):
+        wanted, count = positions, 1
+    elif positions is not None:
+        count = len(positions)
 
     @tf.function(autograph=False, jit_compile=jit)
     def run(start):
@@ -29,7 +34,7 @@ def build(matrix, start, rank, positions=None, *, append=None, jit=False):
             start,
             rank,
             saddle_free.ritz_pairs,
-            lambda ritz, _: tf.eye(rank, dtype=start.dtype) if positions is None else positions,
+            wanted,
             count,
             append=None if append is None else tf.constant(append),
             seed=tf.constant([0, 0]),
@@ -103,6 +108,104 @@ def test_only_the_space_of_the_positions_is_held(symmetric):
         np.testing.assert_allclose(subspace.expand(position), expected, atol=1e-9)
 
 
+@pytest.fixture
+def with_outliers(symmetric):
+    """A matrix with eigenvalues far above the others, as networks have, and a start vector."""
+    random = np.random.default_rng(0)
+    values = np.concatenate([10.0 ** np.linspace(0, 2, 8), 0.1 * np.abs(random.normal(size=192))])
+    return symmetric(values).astype("float32"), random.normal(size=200).astype("float32")
+
+
+def orthogonal_step(matrix, start, rank, append=None):
+    """Returns the direction in a Krylov space of NumPy's, in double precision."""
+    matrix, start = matrix.astype("float64"), start.astype("float64")
+    basis = np.zeros((0, len(start)))
+    row = start
+    for index in range(rank):
+        row = append.astype("float64") if append is not None and index == rank - 1 else row
+        for _ in range(2):
+            row = row - basis.T @ (basis @ row)
+        basis = np.vstack([basis, row / np.linalg.norm(row)])
+        row = matrix @ basis[-1]
+    values, rotation = np.linalg.eigh(basis @ matrix @ basis.T)
+    return basis.T @ (rotation @ (rotation.T @ (basis @ start) / (np.abs(values) + 1)))
+
+
+def direction_alone(ritz, gradient):
+    return -saddle_free.saddle_free_direction(ritz.values, gradient, 1.0)[None]
+
+
+def step_of(subspace):
+    return subspace.expand(direction_alone(subspace.ritz, subspace.gradient)[0]).numpy()
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("rank", [10, 24])
+@pytest.mark.parametrize("appends", [False, True])
+def test_converged_ritz_values_do_not_change_the_step(with_outliers, rank, jit, appends):
+    matrix, start = with_outliers
+    append = np.random.default_rng(1).normal(size=200).astype("float32") if appends else None
+    expected = orthogonal_step(matrix, start, rank, append)
+    found = step_of(build(matrix, start, rank, direction_alone, append=append, jit=jit))
+    assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+def counted(matrix, start, rank, append=None):
+    """Returns the subspace, and how many products were made for it."""
+    calls = []
+
+    def matvec(vector):
+        calls.append(None)
+        return matrix @ vector
+
+    subspace = tf.function(
+        lambda: two_pass.build(
+            lambda vector: tf.ensure_shape(
+                tf.numpy_function(matvec, [vector], vector.dtype), vector.shape
+            ),
+            tf.constant(start),
+            rank,
+            saddle_free.ritz_pairs,
+            direction_alone,
+            1,
+            append=None if append is None else tf.constant(append),
+            seed=tf.constant([0, 0]),
+        ),
+        autograph=False,
+    )()
+    return subspace, len(calls)
+
+
+def test_without_converged_ritz_values_few_more_products_are_made(symmetric):
+    matrix, start = symmetric(np.linspace(-4, 8, 60)), np.random.default_rng(0).normal(size=60)
+    # Nine rows, and five more until they are known; the second pass makes no product of the last.
+    assert counted(matrix, start, 9)[1] == 2 * (9 + 5) - 1
+    assert counted(matrix, start, 9, np.ones(60))[1] == 2 * (9 + 5)
+
+
+def test_of_a_matrix_of_low_rank_no_more_products_are_made_than_show_it(symmetric):
+    values = np.concatenate([[-2.0, 3.0, 5.0], np.zeros(57)])
+    matrix = symmetric(values).astype("float32")
+    start = np.random.default_rng(0).normal(size=60).astype("float32")
+    subspace, products = counted(matrix, start, 12)
+    assert products < 2 * 12
+    expected = orthogonal_step(matrix, start, 4)
+    np.testing.assert_allclose(step_of(subspace), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_rows_that_there_is_no_room_to_find_are_left_out(with_outliers, monkeypatch):
+    matrix, start = with_outliers
+    rank, rows = 20, 32
+    monkeypatch.setattr(two_pass._Passes, "most_rows", rows)
+    subspace, products = counted(matrix, start, rank)
+    assert products == 2 * rows - 1
+    kept = np.count_nonzero(subspace.ritz.values)
+    assert 5 < kept < rank
+    expected = orthogonal_step(matrix, start, kept)
+    found = step_of(subspace)
+    assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+
+
 def test_without_a_gradient_it_starts_from_a_random_vector(symmetric):
     matrix = symmetric([-3.0, 1.0, 2.0])
     subspace = build(matrix, np.zeros(3), 3)
@@ -156,13 +259,15 @@ def test_damped_newton_solves_a_quadratic(symmetric):
     np.testing.assert_allclose(point + result.step, 0, atol=1e-9)
 
 
-def steps_from_the_same_states(make, digits, optimizer=keras_sfn.SaddleFreeNewton, **options):
+def steps_from_the_same_states(
+    make, digits, optimizer=keras_sfn.SaddleFreeNewton, krylov_dimension=8, **options
+):
     """Returns steps with the stored basis, and those without it from the same states."""
     x, y = digits[0][:500], digits[1][:500]
     stored, twice = make(), make()
     for model, store_basis in ((stored, True), (twice, False)):
         model.compile(
-            optimizer(krylov_dimension=8, store_basis=store_basis, **options),
+            optimizer(krylov_dimension=krylov_dimension, store_basis=store_basis, **options),
             "sparse_categorical_crossentropy",
         )
         model.optimizer.build(model.trainable_variables)
@@ -193,6 +298,13 @@ CASES = {
     "no previous step": {"use_previous_step": False},
     "slices, part of the rows": {"micro_batch_size": 150, "curvature_batch_size": 200},
     "reverse": {"hvp_mode": "reverse_over_reverse", "damping": "adaptive"},
+    "24 vectors": {"krylov_dimension": 24},
+    "40 vectors, damped, graph": {
+        "optimizer": keras_sfn.DampedNewton,
+        "krylov_dimension": 40,
+        "damping": 0.3,
+        "jit_compile": False,
+    },
 }
 
 
