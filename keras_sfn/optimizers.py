@@ -72,11 +72,10 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
             earlier vectors are taken out of a new one where rounding has brought them back.
-        store_basis: Whether the basis is held in memory. False makes it twice instead, for twice
-            the products: memory is that of one vector for each damping that may be tried (eight
-            under `"search"`, six under `"adaptive"`, one if fixed) and one more, whatever
-            `krylov_dimension` is. `reorthogonalize` then has no effect. The step is the same until
-            Ritz values converge to the root of the precision, beyond that as if from fewer vectors.
+        store_basis: Whether the basis is held in memory. False makes it twice instead, for the same
+            step from three to four times the products: memory is that of one vector for each
+            damping that may be tried (eight under `"search"`, six under `"adaptive"`, one if fixed)
+            and one more, whatever `krylov_dimension` is. `reorthogonalize` then has no effect.
             Needs `inner_steps=1`.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
@@ -274,12 +273,11 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
             earlier vectors are taken out of a new one where rounding has brought them back.
-        store_basis: Whether the basis is held in memory. False makes it twice instead, for twice
-            the products: memory is that of one vector for each damping that may be tried (eight
-            under `"search"`, six under `"adaptive"`, one if fixed), whatever `krylov_dimension` is.
-            `reorthogonalize` then has no effect. The step is the same until
-            Ritz values converge to the root of the precision, beyond that as if from fewer vectors.
-            Needs `inner_steps=1` and an integer `krylov_dimension`.
+        store_basis: Whether the basis is held in memory. False makes it twice instead, for the same
+            step from three to four times the products: memory is that of one vector for each
+            damping that may be tried (eight under `"search"`, six under `"adaptive"`, one if
+            fixed), whatever `krylov_dimension` is. `reorthogonalize` then has no effect. Needs
+            `inner_steps=1` and an integer `krylov_dimension`.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.

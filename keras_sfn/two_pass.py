@@ -11,13 +11,14 @@ is found all the same (`ghosts`): the first pass goes on until T has some distin
 than k, and the k rows q_j are sums of those made. Without ghosts that takes k / 3 rows more; with
 many converged Ritz values some times as many as k.
 
-The previous step p joins as the last row, which is p less its projections c_j = q_j' p. These are
-sums of what the rows of the first pass have with p in common. What is left of p is orthogonal to
-all q_j, and A q_j lies in the span of the q for j < k - 1, so that T stays tridiagonal:
+The previous step p joins after k rows: p less its projections c_j = q_j' p on them. These are sums
+of what the rows of the first pass have with p in common. What is left of p is orthogonal to all
+q_j, and A q_j lies in the span of the q for j < k - 1, so that T stays tridiagonal:
 
-    p' A q_j = 0 for j < k - 1,    p' A q_{k-1} = c_k t_k    (t_k: T's entry between k - 1 and k),
+    (p - Q c)' A q_j = 0 for j < k - 1,    (p - Q c)' A q_{k-1} = c_k t_k
 
-and its last entry follows from p' A p, for one product more:
+with c_k of the row that would have been next, and T's entry t_k between that and row k - 1. The
+last entry follows from p' A p, for one product more:
 
     (p - Q c)' A (p - Q c) = p' A p - c' T c - 2 c_{k-1} t_k c_k.
 
@@ -108,7 +109,8 @@ class _Search(NamedTuple):
 class _Between(NamedTuple):
     """What the first pass hands to the second, and that to the caller."""
 
-    curvature: tf.Tensor  # (), p' A p / p' p of the vector to append
+    square: tf.Tensor  # (), p' p of the vector to append
+    curvature: tf.Tensor  # (), p' A p / p' p
     made: tf.Tensor  # (), how many rows the first pass made
     ritz: saddle_free.RitzPairs
     gradient: tf.Tensor  # (k,)
@@ -123,7 +125,7 @@ class _Passes(NamedTuple):
     matvec: Callable[[tf.Tensor], tf.Tensor]
     first: tf.Tensor  # (n,), the first row
     rank: int
-    append: tf.Tensor | None  # (n,)
+    appends: bool  # whether a vector is to join as the last row
     agree: Callable[[tf.Tensor], tf.Tensor]
 
     @property
@@ -146,14 +148,21 @@ class _Passes(NamedTuple):
         """How many distinct Ritz values end the first pass: there are no more than n."""
         return min(self.rank + self.margin, int(self.first.shape[0]))
 
-    def run(self, number: tf.Tensor, known: _Between, process: _Process) -> _Process:
+    def run(
+        self,
+        number: tf.Tensor,
+        known: _Between,
+        left: tf.Tensor,
+        sums: tuple[tf.Tensor, ...],
+    ) -> _Process:
         """Goes through the rows of one pass; the second pass leaves the last one in turn.
 
         Args:
             number: 0 makes the one product with the vector to append, 1 is the first pass, 2 the
                 second.
             known: What is known when it begins.
-            process: Where the pass before ended.
+            left: What is left of the vector to append, shape (n,); a scalar without one.
+            sums: What has been added up.
         """
 
         def body(*fields: tf.Tensor) -> _Process:
@@ -170,46 +179,38 @@ class _Passes(NamedTuple):
             *tf.while_loop(
                 lambda *fields: (fields[0] < limit) & _Process(*fields).search.goes_on,
                 body,
-                self._start(number, process),
+                self._start(number, left, sums),
                 parallel_iterations=1,
             )
         )
 
-    def begin(self, sums: tuple[tf.Tensor, ...]) -> _Process:
-        """Returns the process before all passes."""
-        dtype = self.first.dtype
-        zeros = tf.zeros((self.most_rows,), dtype)
+    def _start(self, number: tf.Tensor, left: tf.Tensor, sums: tuple[tf.Tensor, ...]) -> _Process:
+        dtype, size = self.first.dtype, self.most_rows
+        ahead, length = self.first, tf.ones((), dtype)
+        if self.appends:
+            is_appended = tf.equal(number, 0)
+            ahead = tf.where(is_appended, left, ahead)
+            length = tf.where(is_appended, vectors.norm(left), length)
+        zeros, wide_zeros = tf.zeros((size,), dtype), tf.zeros((size,), tf.float64)
         nothing = tf.constant(0)
+        no_measure = ghosts.Measure(
+            wide_zeros, wide_zeros, tf.zeros((size,), tf.int32), tf.zeros((size, size), tf.float64)
+        )
         return _Process(
             index=nothing,
-            ahead=self.first,
-            length=tf.ones((), dtype),
+            ahead=ahead,
+            length=length,
             behind=tf.zeros_like(self.first),
-            left=tf.zeros((), dtype) if self.append is None else self.append,
+            left=left,
             alphas=zeros,
             links=zeros,
             overlaps=zeros,
             operator_norm=tf.zeros((), dtype),
             search=_Search(
-                nothing, nothing, tf.constant(self.enough), tf.constant(True), self._no_measure()
+                nothing, nothing, tf.constant(self.enough), tf.constant(True), no_measure
             ),
             sums=sums,
         )
-
-    def _no_measure(self) -> ghosts.Measure:
-        size = self.most_rows
-        zeros = tf.zeros((size,), tf.float64)
-        stand_ins = tf.zeros((size,), tf.int32)
-        return ghosts.Measure(zeros, zeros, stand_ins, tf.zeros((size, size), tf.float64))
-
-    def _start(self, number: tf.Tensor, process: _Process) -> _Process:
-        ahead, length = self.first, tf.ones((), self.first.dtype)
-        if self.append is not None:
-            is_appended = tf.equal(number, 0)
-            ahead = tf.where(is_appended, self.append, ahead)
-            length = tf.where(is_appended, vectors.norm(self.append), length)
-        begun = self.begin(process.sums)
-        return begun._replace(ahead=ahead, length=length, left=process.left)
 
     def _advance(self, process: _Process, row: tf.Tensor, product: tf.Tensor) -> _Process:
         """Goes from row j to the next one; `product` is A v_j."""
@@ -225,7 +226,7 @@ class _Passes(NamedTuple):
         places = tf.range(self.most_rows)
         here = tf.equal(places, index)
         overlaps = process.overlaps
-        if self.append is not None:
+        if self.appends:
             overlaps = tf.where(here, vectors.dot(row, process.left), overlaps)
         return process._replace(
             index=index + 1,
@@ -279,12 +280,12 @@ class _Passes(NamedTuple):
         more = self.most_rows - size
         return ghosts.Measure(*(tf.pad(part, [[0, more]] * part.shape.rank) for part in found))
 
-    def recover(self, process: _Process, curvature: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def recover(self, process: _Process, known: _Between) -> tuple[tf.Tensor, ...]:
         """Returns T of the k rows after the first pass, and these rows as sums of those made.
 
         Args:
             process: After the first pass.
-            curvature: p' A p / p' p of the vector p to append.
+            known: Before it.
 
         Returns:
             T, shape (k, k), not finite where the products are not; the rows, shape (k, m); what the
@@ -292,18 +293,15 @@ class _Passes(NamedTuple):
         """
         search = process.search
         # Where there was no room for more rows, the last ones are not known.
-        known = tf.maximum(search.found - self.margin, 1)
-        number = tf.minimum(tf.where(search.goes_on, known, search.found), self.rank)
+        right = tf.maximum(search.found - self.margin, 1)
+        number = tf.minimum(tf.where(search.goes_on, right, search.found), self.rank)
         krylov = ghosts.krylov(search.measure, self.rank, number)
         projected = krylov.projected
         common, usable = tf.zeros((self.rank,), tf.float64), tf.constant(False)
-        if self.append is not None:
-            common = tf.linalg.matvec(
-                krylov.rows, tf.cast(self.agree(process.overlaps), tf.float64)
-            )
-            square = tf.cast(vectors.dot(self.append, self.append), tf.float64)
-            square = self.agree(square)
-            projected, usable = _appended(projected, common, square, curvature, self.first.dtype)
+        if self.appends:
+            overlaps = tf.cast(self.agree(process.overlaps), tf.float64)
+            common = tf.linalg.matvec(krylov.rows, overlaps)
+            projected, usable = _appended(projected, common, known, self.first.dtype)
         is_finite = tf.reduce_all(tf.math.is_finite(process.matrix()))
         nan = tf.constant(np.nan, tf.float64)
         return tf.where(is_finite, projected, nan), krylov.rows, common, usable
@@ -312,13 +310,13 @@ class _Passes(NamedTuple):
 def _appended(
     projected: tf.Tensor,
     common: tf.Tensor,
-    square: tf.Tensor,
-    curvature: tf.Tensor,
+    known: _Between,
     dtype: tf.DType,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns T with the vector to append in place of its last row, and whether it was usable."""
     before, c = projected[:-1, :-1], common[:-1]
     link, last = projected[-2, -1], common[-1]
+    square, curvature = (tf.cast(n, tf.float64) for n in (known.square, known.curvature))
     left = square - tf.reduce_sum(c**2)
     # The difference has the rounding of its terms. What is less lies in the span of the rows.
     usable = left > 100 * _epsilon(dtype) * square
@@ -366,12 +364,12 @@ def build(
     count = min(count, rank)
     first = _first_row(gradient, seed)
     length = vectors.dot(first, gradient)
-    passes = _Passes(matvec, first, rank, append if rank > 1 else None, agree)
-    appends = passes.append is not None
+    append = append if rank > 1 else None
+    appends = append is not None
+    passes = _Passes(matvec, first, rank, appends, agree)
 
     def between(process: _Process, known: _Between) -> _Between:
-        curvature = tf.cast(known.curvature, tf.float64)
-        projected, rows, common, usable = passes.recover(process, curvature)
+        projected, rows, common, usable = passes.recover(process, known)
         ritz = eigenpairs(tf.cast(projected, dtype))
         reduced = length * ritz.vectors[0]
         plane = _orthonormal(positions(ritz, reduced))
@@ -383,6 +381,7 @@ def build(
         )
         removed = tf.linalg.matvec(rows, common * (1 - is_last), transpose_a=True)
         return _Between(
+            known.square,
             known.curvature,
             process.index,
             ritz,
@@ -393,27 +392,31 @@ def build(
         )
 
     def round_(
-        number: tf.Tensor, known: _Between, process: _Process
-    ) -> tuple[tf.Tensor, _Between, _Process]:
-        process = passes.run(number, known, process)
+        number: tf.Tensor, known: _Between, left: tf.Tensor, sums: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, _Between, tf.Tensor, tuple[tf.Tensor, ...]]:
+        process = passes.run(number, known, left, sums)
         if appends:
-            curvature = tf.where(tf.equal(number, 0), agree(process.alphas[0]), known.curvature)
-            known = known._replace(curvature=curvature)
-        is_second = tf.equal(number, 2)
+            # The one row is p / |p|.
+            of_append = agree(tf.stack([process.overlaps[0] ** 2, process.alphas[0]]))
+            before = tf.stack([known.square, known.curvature])
+            square, curvature = tf.unstack(tf.where(tf.equal(number, 0), of_append, before))
+            known = known._replace(square=square, curvature=curvature)
         [known] = row_blocks.at_most_once(
             tf.equal(number, 1), lambda known: (between(process, known),), known
         )
+        is_second = tf.equal(number, 2)
         last = tf.maximum(known.made - 1, 0)
         process = _accumulate(process, last, process.row(), known, is_second)
         if appends:
-            rest = process.left * tf.math.reciprocal_no_nan(vectors.norm(process.left))
-            process = _accumulate(process, passes.most_rows, rest, known, is_second)
-        return number + 1, known, process
+            row = process.left * tf.math.reciprocal_no_nan(vectors.norm(process.left))
+            process = _accumulate(process, passes.most_rows, row, known, is_second)
+        return number + 1, known, process.left, process.sums
 
     zeros = tf.zeros((rank,), dtype)
     pairs = saddle_free.RitzPairs(zeros, tf.zeros((rank, rank), dtype), tf.constant(True))
     width = passes.most_rows + 1
     nothing = _Between(
+        square=tf.zeros((), dtype),
         curvature=tf.zeros((), dtype),
         made=tf.constant(1),
         ritz=pairs,
@@ -422,12 +425,13 @@ def build(
         coefficients=tf.zeros((count, width), dtype),
         removed=tf.zeros((width,), dtype),
     )
-    process = passes.begin(tuple(tf.zeros((size,), dtype) for _ in range(count)))
-    state = (tf.constant(0 if appends else 1), nothing, process)
-    _, known, process = tf.while_loop(
+    left = tf.zeros((), dtype) if append is None else append
+    sums = tuple(tf.zeros((size,), dtype) for _ in range(count))
+    state = (tf.constant(0 if appends else 1), nothing, left, sums)
+    _, known, _, sums = tf.while_loop(
         lambda number, *_: number < 3, round_, state, parallel_iterations=1
     )
-    return Subspace(known.ritz, known.gradient, known.plane, process.sums)
+    return Subspace(known.ritz, known.gradient, known.plane, sums)
 
 
 def _first_row(gradient: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
