@@ -139,9 +139,10 @@ def step_of(subspace):
     return subspace.expand(direction_alone(subspace.ritz, subspace.gradient)[0]).numpy()
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("rank", [10, 24])
-@pytest.mark.parametrize("appends", [False, True])
+@pytest.mark.parametrize(
+    ("rank", "jit", "appends"),
+    [(10, False, False), (24, True, False), (24, False, True), (24, True, True)],
+)
 def test_converged_ritz_values_do_not_change_the_step(with_outliers, rank, jit, appends):
     matrix, start = with_outliers
     append = np.random.default_rng(1).normal(size=200).astype("float32") if appends else None
