@@ -222,7 +222,8 @@ class _Passes(NamedTuple):
         operator_norm = tf.maximum(process.operator_norm, tf.norm(tf.stack([alpha, link, norm])))
         # Not a product that is not finite, which must show.
         ended = norm <= 10 * _epsilon(norm.dtype) * operator_norm
-        length = tf.where(ended, tf.zeros_like(norm), norm)
+        # Agreed on, since all go on or none: a product is one of all.
+        length = self.agree(tf.where(ended, tf.zeros_like(norm), norm))
         places = tf.range(self.most_rows)
         here = tf.equal(places, index)
         overlaps = process.overlaps
@@ -346,7 +347,10 @@ def build(
     seed: tf.Tensor,
     agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value,
 ) -> Subspace:
-    """Runs both passes: some 2.5 `rank` products, more where Ritz values converge.
+    """Runs both passes.
+
+    Without converged Ritz values the first makes a third more rows than `rank`, and two; each takes
+    a product in either pass, but for the last one, and `append` takes one.
 
     Args:
         matvec: The symmetric operator, from shape (n,) to shape (n,).
