@@ -122,8 +122,8 @@ def dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """
     length = int(a.shape[0]) // _FOLDS
     if length < _SHORTEST_FOLDED // _FOLDS:
-        wide = tf.tensordot(tf.cast(a, tf.float64), tf.cast(b, tf.float64), 1)
-        return tf.cast(wide, a.dtype)
+        products = tf.cast(a, tf.float64) * tf.cast(b, tf.float64)
+        return tf.cast(tf.reduce_sum(products), a.dtype)
     pieces = [tf.reshape(v[: _FOLDS * length], (_FOLDS, length)) for v in (a, b)]
     folded = tf.reduce_sum(pieces[0] * pieces[1], axis=0)
     width = int(length**0.5)

@@ -30,7 +30,7 @@ def read_losses(path):
 @pytest.mark.slow
 def test_digits_with_ours_and_kerass(data_dir, tmp_path, counted_time, capsys):
     counted_time(timed_training)
-    flags = ["--seconds=4", "--points=4", f"--output_dir={tmp_path}"]
+    flags = ["--seconds=2", "--points=4", f"--output_dir={tmp_path}"]
     flags += [f"--data_dir={data_dir}", "--optimizer=saddle_free_newton,adam"]
     scripts.call(EXAMPLE, *flags)
     rows = read_losses(tmp_path / "losses.csv")
@@ -45,7 +45,7 @@ def test_digits_with_ours_and_kerass(data_dir, tmp_path, counted_time, capsys):
         assert losses[-1] < 0.5 * losses[0]
     for name in ("loss.png", "reconstructions.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    assert "saddle_free_newton: training for 4 s" in capsys.readouterr().out
+    assert "saddle_free_newton: training for 2 s" in capsys.readouterr().out
 
 
 @pytest.mark.slow
