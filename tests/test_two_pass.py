@@ -194,6 +194,20 @@ def test_of_a_matrix_of_low_rank_no_more_products_are_made_than_show_it(symmetri
     np.testing.assert_allclose(step_of(subspace), expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_rows_that_show_nothing_new_are_not_made_for_ever(symmetric):
+    # Four eigenvalues to rounding: nothing says that the Krylov space has ended.
+    random = np.random.default_rng(3)
+    values = np.repeat([-2.0, 1.0, 3.0, 5.0], 50) + 5e-7 * random.normal(size=200)
+    matrix = symmetric(values).astype("float32")
+    start = np.random.default_rng(0).normal(size=200).astype("float32")
+    subspace, products = counted(matrix, start, 8)
+    # There would be room for 48 rows.
+    assert products < 2 * 30
+    expected = orthogonal_step(matrix, start, 4)
+    found = step_of(subspace)
+    assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+
+
 def test_rows_that_there_is_no_room_to_find_are_left_out(with_outliers, monkeypatch):
     matrix, start = with_outliers
     rank, rows = 20, 32
