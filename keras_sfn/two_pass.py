@@ -184,6 +184,21 @@ class _Passes(NamedTuple):
             )
         )
 
+    def nothing(self, count: int) -> _Between:
+        """Returns what is known before all passes, with room for `count` positions."""
+        dtype, rank, width = self.first.dtype, self.rank, self.most_rows + 1
+        zeros = tf.zeros((rank,), dtype)
+        return _Between(
+            square=tf.zeros((), dtype),
+            curvature=tf.zeros((), dtype),
+            made=tf.constant(1),
+            ritz=saddle_free.RitzPairs(zeros, tf.zeros((rank, rank), dtype), tf.constant(True)),
+            gradient=zeros,
+            plane=tf.zeros((count, rank), dtype),
+            coefficients=tf.zeros((count, width), dtype),
+            removed=tf.zeros((width,), dtype),
+        )
+
     def _start(self, number: tf.Tensor, left: tf.Tensor, sums: tuple[tf.Tensor, ...]) -> _Process:
         dtype, size = self.first.dtype, self.most_rows
         ahead, length = self.first, tf.ones((), dtype)
@@ -416,22 +431,9 @@ def build(
             process = _accumulate(process, passes.most_rows, row, known, is_second)
         return number + 1, known, process.left, process.sums
 
-    zeros = tf.zeros((rank,), dtype)
-    pairs = saddle_free.RitzPairs(zeros, tf.zeros((rank, rank), dtype), tf.constant(True))
-    width = passes.most_rows + 1
-    nothing = _Between(
-        square=tf.zeros((), dtype),
-        curvature=tf.zeros((), dtype),
-        made=tf.constant(1),
-        ritz=pairs,
-        gradient=zeros,
-        plane=tf.zeros((count, rank), dtype),
-        coefficients=tf.zeros((count, width), dtype),
-        removed=tf.zeros((width,), dtype),
-    )
     left = tf.zeros((), dtype) if append is None else append
     sums = tuple(tf.zeros((size,), dtype) for _ in range(count))
-    state = (tf.constant(0 if appends else 1), nothing, left, sums)
+    state = (tf.constant(0 if appends else 1), passes.nothing(count), left, sums)
     _, known, _, sums = tf.while_loop(
         lambda number, *_: number < 3, round_, state, parallel_iterations=1
     )

@@ -102,6 +102,14 @@ def symmetric():
 
 
 @pytest.fixture
+def with_outliers(symmetric):
+    """A matrix with eigenvalues far above the others, as networks have, and a start vector."""
+    random = np.random.default_rng(0)
+    values = np.concatenate([10.0 ** np.linspace(0, 2, 8), 0.1 * np.abs(random.normal(size=192))])
+    return symmetric(values), random.normal(size=200)
+
+
+@pytest.fixture
 def float64():
     """Makes float64 Keras's default for one test."""
     keras.config.set_floatx("float64")

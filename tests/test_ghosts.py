@@ -45,14 +45,6 @@ def plain_recurrence(matrix, start, rows):
     return tridiagonal(np.float64(diagonal), np.float64(links[:-1])), np.array(made)
 
 
-@pytest.fixture
-def with_outliers(symmetric):
-    """A matrix with eigenvalues far above the others, as networks have, and a start vector."""
-    random = np.random.default_rng(0)
-    values = np.concatenate([10.0 ** np.linspace(0, 2, 8), 0.1 * np.abs(random.normal(size=192))])
-    return symmetric(values), random.normal(size=200)
-
-
 MATRICES = {
     "one": np.array([[3.0]]),
     "zero": np.zeros((3, 3)),

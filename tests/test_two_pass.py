@@ -108,14 +108,6 @@ def test_only_the_space_of_the_positions_is_held(symmetric):
         np.testing.assert_allclose(subspace.expand(position), expected, atol=1e-9)
 
 
-@pytest.fixture
-def with_outliers(symmetric):
-    """A matrix with eigenvalues far above the others, as networks have, and a start vector."""
-    random = np.random.default_rng(0)
-    values = np.concatenate([10.0 ** np.linspace(0, 2, 8), 0.1 * np.abs(random.normal(size=192))])
-    return symmetric(values).astype("float32"), random.normal(size=200).astype("float32")
-
-
 def orthogonal_step(matrix, start, rank, append=None):
     """Returns the direction in a Krylov space of NumPy's, in double precision."""
     matrix, start = matrix.astype("float64"), start.astype("float64")
@@ -144,7 +136,7 @@ def step_of(subspace):
     [(10, False, False), (24, True, False), (24, False, True), (24, True, True)],
 )
 def test_converged_ritz_values_do_not_change_the_step(with_outliers, rank, jit, appends):
-    matrix, start = with_outliers
+    matrix, start = (part.astype("float32") for part in with_outliers)
     append = np.random.default_rng(1).normal(size=200).astype("float32") if appends else None
     expected = orthogonal_step(matrix, start, rank, append)
     found = step_of(build(matrix, start, rank, direction_alone, append=append, jit=jit))
@@ -209,7 +201,7 @@ def test_rows_that_show_nothing_new_are_not_made_for_ever(symmetric):
 
 
 def test_rows_that_there_is_no_room_to_find_are_left_out(with_outliers, monkeypatch):
-    matrix, start = with_outliers
+    matrix, start = (part.astype("float32") for part in with_outliers)
     rank, rows = 20, 32
     monkeypatch.setattr(two_pass._Passes, "most_rows", rows)
     subspace, products = counted(matrix, start, rank)
