@@ -38,7 +38,6 @@ _ABSENT = {
     "micro_batch_size": None,
     "reorthogonalize": True,
     "seed": 0,
-    "store_basis": True,
     "use_previous_step": False,
 }
 
@@ -61,8 +60,6 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
                 'jit_compile="auto", or an integer `krylov_dimension`.'
             )
         complete["use_previous_step"] = False
-    if not complete["store_basis"]:
-        _check_without_basis(complete)
     return complete
 
 
@@ -72,7 +69,7 @@ def kinds(options: dict[str, Any]) -> tuple[str, ...]:
     "kronecker" has preconditioned directions, "kronecker, loops" is the same for a loss with loops,
     "krylov" has a plain Krylov space (or the whole). The first that the loss allows is taken.
     """
-    if options["krylov_dimension"] == "auto" and options["store_basis"]:
+    if options["krylov_dimension"] == "auto":
         return ("kronecker", "kronecker, loops", "krylov")
     return ("krylov",)
 
@@ -114,21 +111,6 @@ def part_of_rows(index: Any, count: int, rows: Any) -> tuple[Any, Any]:
     return index * (rows - size) // (count - 1), size
 
 
-def _check_without_basis(options: dict[str, Any]) -> None:
-    if options["krylov_dimension"] is None:
-        raise ValueError(
-            "`store_basis` cannot be False with the whole Hessian, whose eigenvectors are the "
-            "basis. Received: store_basis=False, krylov_dimension=None. Use an integer "
-            "`krylov_dimension`, or store_basis=True."
-        )
-    if options["inner_steps"] > 1:
-        raise ValueError(
-            "`inner_steps` must be 1 with `store_basis=False`: a further step needs the products "
-            "of a new gradient with all vectors of the basis. Received: store_basis=False, "
-            f"inner_steps={options['inner_steps']}. Use inner_steps=1, or store_basis=True."
-        )
-
-
 def settings(
     options: dict[str, Any], direction: Callable[..., Any], leave_saddles: bool
 ) -> subspaces.Settings:
@@ -141,7 +123,6 @@ def settings(
         max_step_norm=options["max_step_norm"],
         direction=direction,
         leave_saddles=leave_saddles,
-        store_basis=options["store_basis"],
     )
 
 
@@ -191,7 +172,6 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "micro_batch_size": _optional_count,
     "reorthogonalize": validation.boolean,
     "seed": lambda name, value: validation.integer_at_least(name, value, 0),
-    "store_basis": validation.boolean,
     "use_previous_step": validation.boolean,
 }
 

@@ -23,6 +23,9 @@ UNSET = -1.0
 # Tingleff, Methods for Non-Linear Least Squares Problems (2004), section 3.2.
 _INITIAL_FRACTION = 1e-3
 
+# Of one step. With the growth doubling at each failure, six raise the damping by up to 2^15.
+_MOST_TRIALS = 6
+
 
 class SubspaceLoss(NamedTuple):
     """The loss of the batch restricted to the subspace, in the basis of Ritz vectors.
@@ -75,21 +78,6 @@ class Damping(Protocol):
     def monotone(self) -> bool:
         """Whether only steps that lower the loss of the batch are accepted."""
 
-    @property
-    def most_trials(self) -> int:
-        """How many dampings one call of `choose` tries at most."""
-
-    def candidates(
-        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns all dampings that `choose` may try, shape (most_trials,).
-
-        Args:
-            ritz_values: Shape (k,).
-            gradient: Shape (k,).
-            damping: Scalar, as in `choose`.
-        """
-
     def choose(
         self,
         problem: SubspaceLoss,
@@ -119,14 +107,6 @@ class FixedDamping:
 
     value: float
     monotone: bool = dataclasses.field(default=False, init=False)
-    most_trials: int = dataclasses.field(default=1, init=False)
-
-    def candidates(
-        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the fixed damping."""
-        del gradient, damping
-        return tf.constant([self.value], ritz_values.dtype)
 
     def choose(
         self,
@@ -162,19 +142,6 @@ class SearchDamping:
     grid: tuple[float, ...]
     monotone: bool = dataclasses.field(default=True, init=False)
 
-    @property
-    def most_trials(self) -> int:
-        """The length of the grid."""
-        return len(self.grid)
-
-    def candidates(
-        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the grid in units of curvature, ascending."""
-        del damping
-        ascending = tf.constant(sorted(self.grid), gradient.dtype)
-        return ascending * _curvature_scale(ritz_values, gradient)
-
     def choose(
         self,
         problem: SubspaceLoss,
@@ -184,7 +151,8 @@ class SearchDamping:
         damping: tf.Tensor,
     ) -> Choice:
         """Takes the best step found on the grid, if it lowers the loss."""
-        candidates = self.candidates(problem.ritz_values, gradient, damping)
+        ascending = tf.constant(sorted(self.grid), gradient.dtype)
+        candidates = ascending * _curvature_scale(problem.ritz_values, gradient)
         best = self._search(problem, position, gradient, candidates, damping)
         accepted = best.loss < loss
         following = tf.where(accepted, best.damping, UNSET)
@@ -240,16 +208,6 @@ class AdaptiveDamping:
     """
 
     monotone: bool = dataclasses.field(default=True, init=False)
-    # With the growth doubling at each failure, six trials raise the damping by up to 2^15.
-    most_trials: int = dataclasses.field(default=6, init=False)
-
-    def candidates(
-        self, ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the damping times 1, 2, 2 * 4, 2 * 4 * 8, ..."""
-        growths = [2.0 ** (count * (count + 1) // 2) for count in range(self.most_trials)]
-        start = self._start(_curvature_scale(ritz_values, gradient), damping)
-        return start * tf.constant(growths, start.dtype)
 
     def choose(
         self,
@@ -261,10 +219,10 @@ class AdaptiveDamping:
     ) -> Choice:
         """Takes the first step that lowers the loss, and updates the damping."""
         scale = _curvature_scale(problem.ritz_values, gradient)
-        start = self._start(scale, damping)
+        start = _within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping), scale)
 
         def cond(count: tf.Tensor, growth: tf.Tensor, trial: _Trial) -> tf.Tensor:
-            return (count < self.most_trials) & ~(trial.loss < loss)
+            return (count < _MOST_TRIALS) & ~(trial.loss < loss)
 
         def body(
             count: tf.Tensor, growth: tf.Tensor, trial: _Trial
@@ -283,9 +241,6 @@ class AdaptiveDamping:
         factor = tf.where(accepted, nielsen, 2)
         following = _within_bounds(trial.damping * factor, scale)
         return _choice(trial, position, loss, accepted, trial.damping, following)
-
-    def _start(self, scale: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:
-        return _within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping), scale)
 
 
 def _within_bounds(damping: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

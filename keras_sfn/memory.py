@@ -32,15 +32,12 @@ _CGROUP_LIMITS = (
 )
 
 
-def refuse_basis_too_large(
-    space: vectors.ParameterSpace, rows: int, *, stored: bool = True, factors: int = 0
-) -> None:
+def refuse_basis_too_large(space: vectors.ParameterSpace, rows: int, *, factors: int = 0) -> None:
     """Raises where a basis of `rows` vectors cannot fit into the device's memory.
 
     Args:
         space: The parameters.
         rows: Vectors that a step keeps.
-        stored: Whether they are the Krylov basis, or the positions to try (`two_pass`).
         factors: Numbers that a preconditioner keeps.
 
     Raises:
@@ -54,9 +51,7 @@ def refuse_basis_too_large(
         return
     fitting = int((available - factors * number) // vector) - _OTHER_VECTORS
     remedy = "Train fewer variables (`layer.trainable = False`)"
-    if not stored and rows > 2:
-        remedy = "Use a fixed damping or a shorter list of them"
-    elif stored and fitting >= 2:
+    if fitting >= 2:
         remedy = f"Set `krylov_dimension` to {fitting // 2} or less (the batch needs memory too)"
     elif factors:
         remedy = "Use krylov_dimension=1, without a preconditioner"

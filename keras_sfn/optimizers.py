@@ -47,8 +47,8 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             which span a Krylov space; or `"auto"`: directions scaled by an approximation of the
             curvature, one Kronecker product a layer, made from reverse passes every 20 steps. One a
             step, or three for a loss with loops (recurrent layers). Where the first step finds that
-            this does not apply (it needs `fit` and a loss of the model's outputs, on one device,
-            and store_basis=True), `"auto"` is ten Lanczos vectors.
+            this does not apply (it needs `fit` and a loss of the model's outputs, on one device),
+            `"auto"` is ten Lanczos vectors.
         damping: `"adaptive"` follows the reduction ratio (Levenberg-Marquardt). `"search"` looks
             along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for the lowest loss of the
             batch, at the first step (and after a rejection) over all of it, later to both sides of
@@ -72,11 +72,6 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
             earlier vectors are taken out of a new one where rounding has brought them back.
-        store_basis: Whether the basis is held in memory. False makes it twice instead, for the same
-            step from three to four times the products: memory is that of one vector for each
-            damping that may be tried (eight under `"search"`, six under `"adaptive"`, one if fixed)
-            and one more, whatever `krylov_dimension` is. `reorthogonalize` then has no effect.
-            Needs `inner_steps=1`.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
@@ -108,7 +103,6 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
         inner_steps: int = 1,
         use_previous_step: bool = True,
         reorthogonalize: bool = True,
-        store_basis: bool = True,
         hvp_mode: str = "auto",
         max_step_norm: float | None = None,
         jit_compile: bool | str = "auto",
@@ -130,7 +124,6 @@ class SaddleFreeNewton(base_optimizer.NewtonOptimizer):
                 "inner_steps": inner_steps,
                 "use_previous_step": use_previous_step,
                 "reorthogonalize": reorthogonalize,
-                "store_basis": store_basis,
                 "hvp_mode": hvp_mode,
                 "max_step_norm": max_step_norm,
                 "jit_compile": jit_compile,
@@ -273,11 +266,6 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
             more product.
         reorthogonalize: Whether the basis is kept orthonormal, to the root of the precision:
             earlier vectors are taken out of a new one where rounding has brought them back.
-        store_basis: Whether the basis is held in memory. False makes it twice instead, for the same
-            step from three to four times the products: memory is that of one vector for each
-            damping that may be tried (eight under `"search"`, six under `"adaptive"`, one if
-            fixed), whatever `krylov_dimension` is. `reorthogonalize` then has no effect. Needs
-            `inner_steps=1` and an integer `krylov_dimension`.
         hvp_mode: `"forward_over_reverse"`, `"reverse_over_reverse"`, or `"auto"`: the first where
             every op of the model allows it.
         max_step_norm: Float > 0 or None, the largest Euclidean norm of a step.
@@ -308,7 +296,6 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
         inner_steps: int = 1,
         use_previous_step: bool = True,
         reorthogonalize: bool = True,
-        store_basis: bool = True,
         hvp_mode: str = "auto",
         max_step_norm: float | None = None,
         jit_compile: bool | str = "auto",
@@ -330,7 +317,6 @@ class DampedNewton(base_optimizer.NewtonOptimizer):
                 "inner_steps": inner_steps,
                 "use_previous_step": use_previous_step,
                 "reorthogonalize": reorthogonalize,
-                "store_basis": store_basis,
                 "hvp_mode": hvp_mode,
                 "max_step_norm": max_step_norm,
                 "jit_compile": jit_compile,

@@ -116,5 +116,5 @@ class StepKinds:
         if settings.krylov_dimension is None:
             memory.refuse_hessian_too_large(space)
             return
-        rows = subspaces.stored_vectors(settings, space.size, self.with_previous_step)
-        memory.refuse_basis_too_large(space, rows, stored=settings.store_basis, factors=factors)
+        rows = subspaces.basis_rows(settings, space.size, self.with_previous_step)
+        memory.refuse_basis_too_large(space, rows, factors=factors)

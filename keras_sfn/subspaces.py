@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from keras_sfn import damping as damping_lib
 from keras_sfn import lanczos as lanczos_lib
-from keras_sfn import preconditioned, row_blocks, saddle_free, two_pass, vectors
+from keras_sfn import preconditioned, row_blocks, saddle_free, vectors
 
 
 class Problem(NamedTuple):
@@ -46,8 +45,6 @@ class Settings(NamedTuple):
         max_step_norm: Largest Euclidean norm of a step, or None.
         direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
         leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
-        store_basis: Whether the basis is kept, or made a second time (`two_pass`); needed for inner
-            steps and for the whole space.
     """
 
     damping: damping_lib.Damping
@@ -59,7 +56,6 @@ class Settings(NamedTuple):
         saddle_free.saddle_free_direction
     )
     leave_saddles: bool = True
-    store_basis: bool = True
 
 
 class Subspace(NamedTuple):
@@ -87,12 +83,6 @@ def basis_rows(settings: Settings, size: int, use_previous_step: bool) -> int:
     return min(settings.krylov_dimension + use_previous_step, size)
 
 
-def stored_vectors(settings: Settings, size: int, use_previous_step: bool) -> int:
-    """Returns how many vectors of length `size` a step keeps of its subspace."""
-    rows = basis_rows(settings, size, use_previous_step)
-    return rows if settings.store_basis else min(_positions(settings), rows)
-
-
 def build(
     problem: Problem,
     settings: Settings,
@@ -114,8 +104,6 @@ def build(
     rows = basis_rows(settings, int(gradient.shape[0]), previous_step is not None)
     if settings.krylov_dimension is None:
         return _whole_space(problem, gradient)
-    if not settings.store_basis:
-        return _two_passes(problem, settings, gradient, previous_step, rows, damping, seed)
     if problem.preconditioning is not None:
         scaled = preconditioned.build(
             problem.matvec,
@@ -156,33 +144,6 @@ def _whole_space(problem: Problem, gradient: tf.Tensor) -> Subspace:
     )
 
 
-def _two_passes(
-    problem: Problem,
-    settings: Settings,
-    gradient: tf.Tensor,
-    previous_step: tf.Tensor | None,
-    rows: int,
-    damping: tf.Tensor,
-    seed: tf.Tensor,
-) -> Subspace:
-    passes = two_pass.build(
-        problem.matvec,
-        gradient,
-        rows,
-        lambda projected: _agreed(problem, saddle_free.ritz_pairs(projected)),
-        functools.partial(_all_positions, settings, damping),
-        _positions(settings),
-        append=previous_step,
-        seed=seed,
-        agree=problem.agree,
-    )
-    return Subspace(passes.ritz, problem.agree(passes.gradient), _no_rows, passes.expand)
-
-
-def _no_rows(vector: tf.Tensor) -> tf.Tensor:
-    raise NotImplementedError("Without a stored basis no other vector has coordinates.")
-
-
 def _of_rows(
     problem: Problem,
     blocks: row_blocks.Blocks,
@@ -203,24 +164,6 @@ def _of_rows(
         return row_blocks.combine(blocks, tf.linalg.matvec(ritz.vectors, position))
 
     return Subspace(ritz, rotated(coordinates), reduce, expand, shift)
-
-
-def _positions(settings: Settings) -> int:
-    return settings.damping.most_trials + settings.leave_saddles
-
-
-def _all_positions(
-    settings: Settings, damping: tf.Tensor, ritz: saddle_free.RitzPairs, gradient: tf.Tensor
-) -> tf.Tensor:
-    """Returns the positions that a step may try, but for their lengths, shape (m, k)."""
-    dampings = settings.damping.candidates(ritz.values, gradient, damping)
-    rows = [
-        settings.direction(ritz.values, gradient, dampings[index])
-        for index in range(settings.damping.most_trials)
-    ]
-    if settings.leave_saddles:
-        rows.append(tf.one_hot(0, int(ritz.values.shape[0]), dtype=gradient.dtype))
-    return tf.stack(rows)
 
 
 def _agreed(problem: Problem, ritz: saddle_free.RitzPairs) -> saddle_free.RitzPairs:

@@ -61,7 +61,6 @@ CASES = {
         "ema_momentum": 0.5,
         "learning_rate": keras.optimizers.schedules.ExponentialDecay(1.0, 5, 0.8),
     },
-    "no stored basis": {"store_basis": False, "krylov_dimension": 6},
     "eager": {"run_eagerly": True, "epochs": 1, "rows": 10},
     "sum": {"loss": lambda: keras.losses.MeanSquaredError(reduction="sum"), "rows": 34},
     "recurrent": {

@@ -42,7 +42,6 @@ AUTO = {
     [
         ({}, ("kronecker", "kronecker, loops", "krylov")),
         ({"krylov_dimension": 10}, ("krylov",)),
-        ({"store_basis": False}, ("krylov",)),
         ({"damping": 0.1, "curvature_batch_size": 9}, ("kronecker", "kronecker, loops", "krylov")),
     ],
 )

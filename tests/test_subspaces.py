@@ -69,19 +69,7 @@ def test_coordinates_are_those_along_the_ritz_vectors(kind, symmetric):
     assert (subspace.shift is None) == (kind != "preconditioned")
 
 
-def test_without_a_stored_basis_the_gradient_is_seen_alike(symmetric):
-    matrix = symmetric(np.linspace(-2, 5, SIZE))
-    _, stored = build(matrix, np.random.default_rng(0))
-    _, passes = build(matrix, np.random.default_rng(0), store_basis=False)
-    np.testing.assert_allclose(passes.ritz.values, stored.ritz.values, atol=1e-9)
-    np.testing.assert_allclose(np.abs(passes.gradient), np.abs(stored.gradient), atol=1e-9)
-
-
-def test_rows_of_the_basis_and_vectors_that_are_stored():
+def test_rows_of_the_basis():
     assert subspaces.basis_rows(settings(), 100, True) == 4
     assert subspaces.basis_rows(settings(), 2, True) == 2
     assert subspaces.basis_rows(settings(krylov_dimension=None), 50, False) == 50
-    assert subspaces.stored_vectors(settings(krylov_dimension=30), 100, True) == 31
-    # One for each of six trials, and the most negative Ritz vector.
-    kept = subspaces.stored_vectors(settings(krylov_dimension=30, store_basis=False), 100, True)
-    assert kept == 7

@@ -69,7 +69,7 @@ def assert_same_steps(found, case, losses, tolerance):
 
 def test_two_workers_take_the_steps_of_one_device(tmp_path, float64):
     # "plain" are the steps of "go on", and of three workers.
-    cases = ["NaN", "synchronized", "no stored basis"]
+    cases = ["NaN", "synchronized"]
     cases += ["slices, inner steps, adaptive", "part of the rows, three steps at once", "recurrent"]
     # These are other functions than on one device: each worker has masks or statistics of its own.
     own = ["dropout", "batch statistics"]
