@@ -6,22 +6,22 @@ model.compile(optimizer="saddle_free_newton", loss="mse")
 
 # ruff: noqa: E402 (the check comes before anything that imports Keras)
 
-from keras_sfn import backend as _backend
+from keras_sfn.backend import requirement as _backend
 
 _backend.require_tensorflow()
 
 import keras as _keras
 
-from keras_sfn import multi_worker as _multi_worker
-from keras_sfn import second_derivatives as _second_derivatives
-from keras_sfn import training as _training
+from keras_sfn.backend import second_derivatives as _second_derivatives
 from keras_sfn.callbacks import CurvatureLogger
-from keras_sfn.curvature_check import check_curvature
-from keras_sfn.curvature_report import CurvatureReport
-from keras_sfn.hessian import HessianOperator
-from keras_sfn.lanczos import LanczosResult, lanczos
-from keras_sfn.last_step import LastStep
-from keras_sfn.optimizers import DampedNewton, ExactSaddleFreeNewton, SaddleFreeNewton
+from keras_sfn.curvature.check import check_curvature
+from keras_sfn.curvature.operator import HessianOperator
+from keras_sfn.curvature.report import CurvatureReport
+from keras_sfn.fit import multi_worker as _multi_worker
+from keras_sfn.fit import train_step as _training
+from keras_sfn.krylov.lanczos import LanczosResult, lanczos
+from keras_sfn.optimizers.last_step import LastStep
+from keras_sfn.optimizers.optimizers import DampedNewton, ExactSaddleFreeNewton, SaddleFreeNewton
 from keras_sfn.version import __version__
 
 __all__ = [

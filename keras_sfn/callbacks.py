@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sfn import base_optimizer, validation
-from keras_sfn import last_step as last_step_lib
+from keras_sfn import validation
+from keras_sfn.optimizers import last_step as last_step_lib
+from keras_sfn.optimizers import newton_optimizer
 
 # Names in `logs` and in TensorBoard, in this order; attributes of `LastStep`.
 FIGURES = (
@@ -82,7 +83,7 @@ class CurvatureLogger(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer and opens the file."""
         optimizer = self.model.optimizer
-        if not isinstance(optimizer, base_optimizer.NewtonOptimizer):
+        if not isinstance(optimizer, newton_optimizer.NewtonOptimizer):
             raise ValueError(
                 "`CurvatureLogger` reads figures that only optimizers of `keras_sfn` have. "
                 f"Received a model with the optimizer {type(optimizer).__name__}. Compile with "

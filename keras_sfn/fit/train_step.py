@@ -1,0 +1,283 @@
+"""Hands an optimizer of this package the loss of the batch inside Keras's `fit`.
+
+Keras's train step gives an optimizer gradients only. `install` puts a train step in front of
+`keras.Model.train_step` that looks at the model's optimizer: one of ours gets the loss as a
+function of the parameters, every other goes to Keras's own train step untouched. Subclasses that
+call `super().train_step` come through here too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_sfn.backend import collectives
+from keras_sfn.objective import losses, micro_batches, model_loss, replicas
+from keras_sfn.optimizers import arguments, failures, newton_optimizer
+
+_MARK = "_keras_sfn_original"
+
+# Reductions of a loss that are no means over rows.
+_NO_MEANS = ("sum", "mean_with_sample_weight")
+
+
+def install() -> None:
+    """Wraps `train_step` and `make_train_function` of `keras.Model`, once a process."""
+    if not hasattr(keras.Model.train_step, _MARK):
+        _wrap_train_step()
+        _wrap_make_train_function()
+
+
+def _wrap_train_step() -> None:
+    original = keras.Model.train_step
+
+    @functools.wraps(original)
+    def train_step(self: keras.Model, data: Any) -> dict[str, Any]:
+        if _uses_ours(self.optimizer):
+            return _train_step(self, data)
+        return original(self, data)
+
+    setattr(train_step, _MARK, original)
+    keras.Model.train_step = train_step
+
+
+def _wrap_make_train_function() -> None:
+    original = keras.Model.make_train_function
+
+    @functools.wraps(original)
+    def make_train_function(self: keras.Model, force: bool = False) -> Any:
+        if not _uses_ours(self.optimizer):
+            return original(self, force)
+        with _step_alone_compiled(self):
+            original(self, force)
+        if not hasattr(self.train_function, _MARK):
+            self.train_function = _watch(self.train_function, self)
+        return self.train_function
+
+    keras.Model.make_train_function = make_train_function
+
+
+@contextlib.contextmanager
+def _step_alone_compiled(model: keras.Model) -> Iterator[None]:
+    """Keeps Keras from handing a whole train step to XLA, as it does by itself on a GPU.
+
+    A step compiles itself. What stands around it is little, but for the eigenvectors of a renewed
+    preconditioner or of the whole Hessian: with 1,000 rows XLA's solver takes 400 ms on an H100
+    where the library that TensorFlow calls takes 12.
+    """
+    asked = model.jit_compile
+    model.jit_compile = False
+    try:
+        yield
+    finally:
+        model.jit_compile = asked
+
+
+def _watch(train_function: Callable[[Any], Any], model: keras.Model) -> Callable[[Any], Any]:
+    """Builds what is not built yet, and looks at the optimizer's failures after each call.
+
+    A call may be of several steps. Both outside the traced function: one that creates variables is
+    traced a second time, and a graph cannot warn.
+    """
+    optimizer = model.optimizer
+
+    def watched(iterator: Any) -> Any:
+        if not optimizer.built and type(model).train_step is keras.Model.train_step:
+            iterator = _build(model, iterator)
+        with failures.watched():
+            logs = train_function(iterator)
+        optimizer.raise_if_failing()
+        return logs
+
+    setattr(watched, _MARK, train_function)
+    return watched
+
+
+def _build(model: keras.Model, iterator: Any) -> Any:
+    """Builds model, loss, metrics and optimizer for the batches of an iterator, and returns it."""
+    if isinstance(iterator, tf.data.Iterator):
+        batch = iterator.element_spec
+    else:
+        first = next(iterator)
+        iterator = itertools.chain([first], iterator)
+        batch = keras.tree.map_structure(
+            lambda part: None if part is None else tf.type_spec_from_value(part), first
+        )
+    # Keras wraps what may be missing, and takes the wrapper off before the step.
+    batch = keras.tree.map_structure(
+        lambda spec: None if isinstance(spec, tf.OptionalSpec) else spec, batch
+    )
+    model._symbolic_build(data_batch=batch)
+    return iterator
+
+
+def _uses_ours(optimizer: Any) -> bool:
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and isinstance(
+        optimizer.inner_optimizer, newton_optimizer.NewtonOptimizer
+    ):
+        raise ValueError(
+            "`keras_sfn` optimizers cannot be wrapped in a `LossScaleOptimizer`: it would scale "
+            f"steps instead of gradients. Received: {optimizer.inner_optimizer.name} in "
+            "a LossScaleOptimizer, as `compile` does under the dtype policy mixed_float16. Use "
+            "the policy `mixed_bfloat16` or `float32`."
+        )
+    return isinstance(optimizer, newton_optimizer.NewtonOptimizer)
+
+
+def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
+    batch = keras.utils.unpack_x_y_sample_weight(data)
+    # Keras's own train step creates missing weights in its forward pass. Ours runs that pass in a
+    # stateless scope, where none can be created. Does nothing where all is built, as it is unless
+    # the model has a train step of its own.
+    model._symbolic_build(data_batch=batch)
+    rows = _batch_size(batch[0])
+    if collectives.number() == 1:
+        value, y_pred = _step(model, batch, rows)
+    else:
+        value, y_pred = collectives.once(functools.partial(_step_on_replicas, model), batch, rows)
+    # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
+    # metric of the same name there.
+    model._loss_tracker.update_state(value, sample_weight=rows)
+    x, y, sample_weight = batch
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _step(model: keras.Model, batch: Any, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    curvature = part_of = None
+    wanted = _curvature_rows(model)
+    if wanted is not None:
+        taken = arguments.curvature_rows(wanted, rows)
+        curvature = _loss(model, _first_rows(batch, taken))
+        part_of = functools.partial(_part, model, batch, rows)
+    return model.optimizer.step(
+        _loss(model, batch),
+        model.trainable_variables,
+        curvature_loss_fn=curvature,
+        part_of=part_of,
+        jit_of_model=_jit_compile(model),
+    )
+
+
+def _step_on_replicas(model: keras.Model, batch: Any, rows: Any) -> tuple[tf.Tensor, Any]:
+    """As `_step`, once for all replicas: `batch` and `rows` hold what each of them has."""
+    optimizer = model.optimizer
+    shares = replicas.Shares(
+        batch,
+        lambda part: model_loss.batch_loss(model, *part),
+        replicas.count_rows(rows),
+        slice_rows=_slice_rows(model),
+        is_sum=_is_sum(model),
+        synchronized=_synchronizes(model),
+    )
+    curvature = None
+    wanted = _curvature_rows(model)
+    if isinstance(wanted, int):
+        data, taken = replicas.first_rows(batch, shares.rows, wanted)
+        curvature = shares._replace(data=data, rows=taken)
+    return optimizer.step(
+        shares,
+        model.trainable_variables,
+        curvature_loss_fn=curvature,
+        jit_of_model=_jit_compile(model),
+    )
+
+
+def _curvature_rows(model: keras.Model) -> int | str | None:
+    """Returns the optimizer's argument; None under "auto" where a part does not stand for all."""
+    wanted: int | str | None = model.optimizer.most_curvature_rows
+    if wanted == "auto":
+        sums = any(_reduction(loss) in _NO_MEANS for loss in keras.tree.flatten(model.loss))
+        return None if sums else wanted
+    if wanted is not None:
+        _refuse_sums(model, "curvature_batch_size")
+    return wanted
+
+
+def _jit_compile(model: keras.Model) -> bool | str:
+    """Returns what the optimizer's "auto" is for a model: True where `compile` was given that."""
+    if not all(layer.supports_jit for layer in model._flatten_layers()):
+        return False
+    return model.jit_compile or "auto"
+
+
+def _loss(model: keras.Model, data: Any) -> Any:
+    """The loss on a batch, in slices where that is asked for and the batch is larger."""
+
+    def loss_of(part: Any) -> losses.LossFunction:
+        return model_loss.batch_loss(model, *part)
+
+    size = model.optimizer.micro_batch_size
+    if size is None:
+        return loss_of(data)
+    _refuse_sums(model, "micro_batch_size")
+    slices = micro_batches.Slices(data, size, loss_of)
+    rows = slices.rows()
+    return loss_of(data) if isinstance(rows, int) and rows <= size else slices
+
+
+def _part(model: keras.Model, batch: Any, rows: tf.Tensor, index: tf.Tensor, count: int) -> Any:
+    """The loss on the i-th of `count` parts of a batch."""
+    start, size = arguments.part_of_rows(index, count, rows)
+    return _loss(model, micro_batches.take_rows(batch, start, size))
+
+
+def _batch_size(x: Any) -> tf.Tensor:
+    first = next(part for part in keras.tree.flatten(x) if part is not None)
+    return tf.shape(first)[0]
+
+
+def _first_rows(data: Any, rows: tf.Tensor) -> Any:
+    return keras.tree.map_structure(lambda part: None if part is None else part[:rows], data)
+
+
+def _slice_rows(model: keras.Model) -> int | None:
+    """Returns the rows of a replica's slices: `micro_batch_size` counts those of all replicas."""
+    size = model.optimizer.micro_batch_size
+    if size is None:
+        return None
+    _refuse_sums(model, "micro_batch_size")
+    if _synchronizes(model):
+        raise NotImplementedError(
+            "`micro_batch_size` cannot be used with layers that sum over the replicas by "
+            "themselves, since these may have different numbers of slices. Received: "
+            f"micro_batch_size={size} and a layer with synchronized=True. Use "
+            "micro_batch_size=None, or synchronized=False."
+        )
+    return max(size // collectives.number(), 1)
+
+
+def _synchronizes(model: keras.Model) -> bool:
+    return any(getattr(layer, "synchronized", False) for layer in model._flatten_layers())
+
+
+def _is_sum(model: keras.Model) -> bool:
+    """Whether the losses are sums over rows, which replicas weigh otherwise than means."""
+    reductions = {_reduction(loss) for loss in keras.tree.flatten(model.loss)}
+    if "mean_with_sample_weight" in reductions or (len(reductions) > 1 and "sum" in reductions):
+        raise NotImplementedError(
+            "Under a `tf.distribute` strategy losses must be all means over rows or all sums. "
+            f"Received losses with the reductions {sorted(reductions)}. Use the default "
+            "reduction 'sum_over_batch_size', and `loss_weights` for their weights."
+        )
+    return reductions == {"sum"}
+
+
+def _reduction(loss: Any) -> str:
+    reduction = getattr(loss, "reduction", None)
+    return reduction if reduction in _NO_MEANS else "mean"
+
+
+def _refuse_sums(model: keras.Model, option: str) -> None:
+    for loss in keras.tree.flatten(model.loss):
+        if _reduction(loss) in _NO_MEANS:
+            raise ValueError(
+                f"`{option}` needs losses that are means over the rows of a batch, so that a part "
+                f"of the rows stands for all. Received a loss with reduction={loss.reduction!r}: "
+                f"{loss.name}. Use the default reduction 'sum_over_batch_size', or {option}=None."
+            )

@@ -1,0 +1,1 @@
+"""Krylov spaces of a symmetric operator: Lanczos, stored rows, Ritz pairs. Knows no Keras."""

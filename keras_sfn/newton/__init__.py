@@ -1,0 +1,1 @@
+"""One step on flat vectors: subspace, direction, damping, acceptance. Knows no Keras."""

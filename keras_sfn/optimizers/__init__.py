@@ -1,0 +1,1 @@
+"""The Keras optimizers: arguments, state, taking a step, and what a step reports."""

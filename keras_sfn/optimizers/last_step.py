@@ -1,0 +1,149 @@
+"""Figures about one step: a vector that the compiled step writes, and its reading on the host.
+
+One vector, so that a step pays for one assignment and a reader for one copy.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sfn.newton import damping as damping_lib
+from keras_sfn.newton import step as step_lib
+
+
+class LastStep(NamedTuple):
+    """What the last step of an optimizer did.
+
+    Attributes:
+        outcome: `"accepted"`, `"no decrease"` (no candidate lowered the loss of the batch), or what
+            was not finite: `"loss not finite"`, `"gradient not finite"`, `"product not finite"`,
+            `"candidate not finite"`. All but the first are rejected steps.
+        loss: Loss of the batch before the step.
+        new_loss: Loss of the batch after it; `loss` where the step was rejected.
+        damping: Added to each absolute Ritz value, in units of curvature (loss per parameter
+            squared).
+        ritz_values: Shape (k,), ascending: estimates of eigenvalues of the Hessian, in the same
+            units; empty where loss, gradient or a product was not finite. With preconditioned
+            directions they and `damping` are relative to the preconditioner, without a unit.
+        gradient_norm: Euclidean norm, in loss per parameter.
+        step_norm: Euclidean norm of the step, without weight decay; 0 where it was rejected.
+        predicted_reduction: By how much the quadratic model said that the step lowers the loss.
+        reduction_ratio: (loss - new_loss) / predicted_reduction: 1 where the quadratic model is
+            right, 0 where the step was rejected.
+        rejected_steps: How many steps were rejected so far.
+    """
+
+    outcome: str
+    loss: float
+    new_loss: float
+    damping: float
+    ritz_values: np.ndarray
+    gradient_norm: float
+    step_norm: float
+    predicted_reduction: float
+    reduction_ratio: float
+    rejected_steps: int
+
+    @property
+    def ritz_min(self) -> float:
+        """The least Ritz value: negative near a saddle. NaN where there is none."""
+        return float(self.ritz_values[0]) if len(self.ritz_values) else float("nan")
+
+    @property
+    def ritz_max(self) -> float:
+        """The largest Ritz value. NaN where there is none."""
+        return float(self.ritz_values[-1]) if len(self.ritz_values) else float("nan")
+
+
+class Report:
+    """Holds the figures, outside the optimizer's own variables.
+
+    No later step depends on them, so a checkpoint has none of them.
+
+    Args:
+        rows: Number of vectors in the basis of a step.
+        dtype: Floating dtype of the figures.
+    """
+
+    def __init__(self, rows: int, dtype: str) -> None:
+        self.rows = rows
+        self._vector = keras.Variable(
+            keras.initializers.Constant(_NOTHING),
+            shape=(_SCALARS + rows,),
+            dtype=dtype,
+            trainable=False,
+            aggregation="only_first_replica",
+            name="last_step",
+        )
+
+    def write(self, vector: tf.Tensor) -> None:
+        """Assigns what `pack` returned."""
+        self._vector.assign(vector)
+
+    def read(self, rejected_steps: keras.Variable) -> LastStep:
+        """Returns the figures of the last step.
+
+        Raises:
+            ValueError: No step was taken yet, or this is the trace of a `tf.function`.
+        """
+        if tf.inside_function():
+            raise ValueError(
+                "`last_step` holds numbers of a step that has been taken. It was read inside a "
+                "`tf.function`. Read it after the function has returned."
+            )
+        vector = self._vector.numpy()
+        if vector[0] == _NOTHING:
+            raise ValueError(NO_STEP)
+        return unpack(vector, int(rejected_steps.numpy()))
+
+
+NO_STEP = (
+    "`last_step` tells of steps taken by this optimizer object in this process, and there was none "
+    "yet. Train a step first."
+)
+
+_SCALARS = 8
+_NOTHING = -1
+
+
+def pack(result: step_lib.StepResult, loss: tf.Tensor, gradient: tf.Tensor, rows: int) -> tf.Tensor:
+    """Returns the figures as one vector, in the dtype of `loss`."""
+    predicted = result.predicted_reduction
+    ratio = damping_lib.reduction_ratio(loss - result.loss, predicted)
+    scalars = [
+        tf.cast(result.outcome, loss.dtype),
+        loss,
+        result.loss,
+        result.damping,
+        tf.norm(gradient),
+        tf.norm(result.step),
+        predicted,
+        tf.where(result.accepted, ratio, 0),
+    ]
+    # A step on fewer variables than the optimizer was built for may have a smaller basis.
+    missing = rows - result.ritz_values.shape[0]
+    padding = tf.fill((missing,), tf.constant(np.nan, loss.dtype))
+    return tf.concat([tf.stack(scalars), result.ritz_values, padding], axis=0)
+
+
+def unpack(vector: np.ndarray, rejected_steps: int) -> LastStep:
+    """Returns the figures that `pack` wrote."""
+    outcome, *scalars = vector[:_SCALARS].tolist()
+    loss, new_loss, damping, gradient_norm, step_norm, predicted, ratio = scalars
+    ritz_values = vector[_SCALARS:]
+    return LastStep(
+        outcome=step_lib.OUTCOMES[int(outcome)],
+        loss=loss,
+        new_loss=new_loss,
+        damping=damping,
+        ritz_values=ritz_values[~np.isnan(ritz_values)],
+        gradient_norm=gradient_norm,
+        step_norm=step_norm,
+        predicted_reduction=predicted,
+        reduction_ratio=ratio,
+        rejected_steps=rejected_steps,
+    )

@@ -1,0 +1,426 @@
+"""What every optimizer of this package shares: state, one step on a loss, Keras's bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import keras
+import tensorflow as tf
+
+from keras_sfn import validation
+from keras_sfn.backend import collectives, devices
+from keras_sfn.curvature import products
+from keras_sfn.newton import damping as damping_lib
+from keras_sfn.newton import step as step_lib
+from keras_sfn.newton import subspaces
+from keras_sfn.objective import losses, parameter_space, replicas
+from keras_sfn.objective import objective as objective_lib
+from keras_sfn.optimizers import arguments, dropout_seed, failures, previous_step, step_kinds
+from keras_sfn.optimizers import last_step as last_step_lib
+from keras_sfn.preconditioner import state as preconditioner_state
+
+
+class NewtonOptimizer(keras.optimizers.Optimizer):
+    """Abstract: takes steps on a loss function; a subclass holds the hyper-parameters.
+
+    All that the next step depends on is in optimizer variables, so that a restored optimizer goes
+    on as if it had never stopped.
+    """
+
+    curvature_batch_size: int | str | None
+    micro_batch_size: int | None
+    hvp_mode: str
+    jit_compile: bool | str
+    seed: int
+
+    def __init__(
+        self, method: step_kinds.Method, options: dict[str, Any], **keras_options: Any
+    ) -> None:
+        """Checks the arguments of a subclass and keeps them as attributes.
+
+        Args:
+            method: What sets the subclass apart.
+            options: Its arguments that are not Keras's, by name.
+            **keras_options: Those that are.
+
+        Raises:
+            ValueError: One is unknown, out of range, or contradicts another.
+            NotImplementedError: See `devices.refuse_strategy`.
+        """
+        devices.refuse_strategy()
+        arguments.check_keras_options(keras_options)
+        kinds = step_kinds.StepKinds(options, method)
+        rate = validation.learning_rate(keras_options.pop("learning_rate"))
+        taken = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency", "name")
+        super().__init__(learning_rate=rate, **{name: keras_options[name] for name in taken})
+        # As the attributes of any Keras optimizer: what was passed.
+        for name, value in (kinds.options | options).items():
+            setattr(self, name, value)
+        self._kinds = kinds
+        self._option_names = tuple(options)
+        self.max_consecutive_rejections = failures.MOST_IN_A_ROW
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments and `max_consecutive_rejections`, for JSON."""
+        config = super().get_config()
+        for option in validation.REFUSED_KERAS_OPTIONS:
+            config.pop(option, None)
+        config.update({name: getattr(self, name) for name in self._option_names})
+        config["max_consecutive_rejections"] = self.max_consecutive_rejections
+        return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> NewtonOptimizer:
+        """Returns an optimizer from what `get_config` gave."""
+        config = dict(config)
+        limit = config.pop("max_consecutive_rejections", failures.MOST_IN_A_ROW)
+        optimizer: NewtonOptimizer = super().from_config(config, custom_objects)
+        optimizer.max_consecutive_rejections = limit
+        return optimizer
+
+    @property
+    def max_consecutive_rejections(self) -> int | None:
+        """Training ends with an error after so many failing steps in a row; None: never.
+
+        A failing step is one that was rejected because the loss, its gradient, a product or every
+        candidate was not finite. Steps that merely would not lower the loss do not count: near a
+        minimum they are normal. Set it before training: a `tf.function` of your own keeps the value
+        that it was traced with.
+        """
+        return self._max_consecutive_rejections
+
+    @max_consecutive_rejections.setter
+    def max_consecutive_rejections(self, limit: int | None) -> None:
+        validation.integer_at_least("max_consecutive_rejections", limit, 1, optional=True)
+        self._max_consecutive_rejections = limit
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the state: previous step, damping and the counts of rejected steps."""
+        if self.built:
+            return
+        variables = list(variables)
+        space = parameter_space.ParameterSpace(variables)
+        super().build(variables)
+        if self._kinds.with_previous_step:
+            self._previous_step = previous_step.PreviousStep(space, self.add_variable)
+        self._damping_state = self.add_variable(
+            shape=(),
+            initializer=keras.initializers.Constant(damping_lib.UNSET),
+            dtype=space.dtype,
+            aggregation="only_first_replica",
+            name="damping",
+        )
+        self._rejected_steps = self.add_variable(
+            shape=(), dtype="int", aggregation="only_first_replica", name="rejected_steps"
+        )
+        self._failures = self.add_variable(
+            shape=(failures.COUNTS,),
+            dtype="int",
+            aggregation="only_first_replica",
+            name="failures",
+        )
+        self._dropout_seed = dropout_seed.DropoutSeed(self.add_variable)
+        self._factors = None
+        if self._kinds.with_factors:
+            self._factors = preconditioner_state.CurvatureFactors(
+                variables, space.dtype, self.add_variable
+            )
+        self._report = last_step_lib.Report(self._kinds.most_rows(space.size), space.dtype)
+        self._warned = False
+
+    @property
+    def rejected_steps(self) -> keras.Variable:
+        """Scalar integer variable: how many steps so far left the parameters as they were."""
+        if not self.built:
+            raise ValueError(
+                "`rejected_steps` exists once the optimizer is built. Train a step first, or call "
+                "`optimizer.build(model.trainable_variables)`."
+            )
+        return self._rejected_steps
+
+    @property
+    def last_step(self) -> last_step_lib.LastStep:
+        """Figures of the last step, as Python numbers: see `keras_sfn.LastStep`.
+
+        Raises:
+            ValueError: No step was taken yet, or this is the trace of a `tf.function`.
+        """
+        if not self.built:
+            raise ValueError(last_step_lib.NO_STEP)
+        return self._report.read(self._rejected_steps)
+
+    @property
+    def options_in_use(self) -> dict[str, Any]:
+        """Arguments of a step by name, with what "auto" stands for.
+
+        And `preconditioner`: "kronecker" where directions are preconditioned, else None. Whether
+        the loss allows that is found out by the first step; before it, this says what is used if
+        so. `curvature_batch_size` may be "auto" here too: its value is another for each size of
+        batch.
+        """
+        return self._kinds.in_use
+
+    def raise_if_failing(self) -> None:
+        """Warns of the first step that was not finite, and raises after too many in a row.
+
+        `fit` and eager code call this by themselves.
+
+        Raises:
+            FloatingPointError: `max_consecutive_rejections` steps in a row were not finite.
+        """
+        if self.built:
+            counts = self._failures.numpy()
+            self._warned = failures.report(counts, self.max_consecutive_rejections, self._warned)
+
+    def minimize(
+        self, loss_fn: Callable[[], tf.Tensor], variables: Sequence[keras.Variable]
+    ) -> tf.Tensor:
+        """Takes one step on `loss_fn`, in eager code or inside a `tf.function`.
+
+        Under a `tf.distribute` strategy call it in the code of the replicas (`strategy.run`); the
+        loss is then the sum of what theirs return.
+
+        The loss is evaluated many times; randomness and state (dropout seeds, moving statistics)
+        are frozen meanwhile and move once. Inside a `tf.function` the step is compiled with it,
+        which is many times faster than eager code.
+
+        Args:
+            loss_fn: Callable without arguments that returns a scalar loss and reads `variables`.
+            variables: The `keras.Variable` objects to train, the same at every call.
+
+        Returns:
+            The scalar loss before the step.
+
+        Raises:
+            ValueError: The loss is no real scalar or does not depend on `variables`, or
+                `curvature_batch_size` or `micro_batch_size` is set (only `fit` knows the rows of a
+                batch).
+            TypeError: A variable is not a `keras.Variable`, or is complex or integer.
+            MemoryError: The Krylov basis cannot fit into memory.
+            NotImplementedError: Under a strategy, `hvp_mode` is "forward_over_reverse", which is
+                wrong where layers sum over the replicas; or the strategy is not supported.
+            RuntimeError: Under a strategy, this is no replica's code.
+            FloatingPointError: `max_consecutive_rejections` steps in a row were rejected because
+                something was not finite. From inside a `tf.function` this comes as
+                `tf.errors.InvalidArgumentError`, and not at all if XLA compiles that function.
+        """
+        for name in ("curvature_batch_size", "micro_batch_size"):
+            if getattr(self, name) not in (None, "auto"):
+                raise ValueError(
+                    f"`{name}` needs `model.fit`, which knows the rows of a batch. Received: "
+                    f"{name}={getattr(self, name)} in `minimize`. Leave it at None in a "
+                    "hand-written loop."
+                )
+        # A `tf.function` would keep the values of its first trace: use what it was made from.
+        loss_fn = getattr(loss_fn, "python_function", loss_fn)
+        # Python control flow on tensors in `loss_fn` is converted where the caller's is.
+        loss_fn = tf.__internal__.autograph.tf_convert(
+            loss_fn, tf.__internal__.autograph.control_status_ctx()
+        )
+        if collectives.number() == 1:
+            return self.step(lambda: (loss_fn(), None), variables)[0]
+
+        def loss_of(own: Callable[[], tf.Tensor]) -> losses.LossFunction:
+            return lambda: (own(), None)
+
+        def step(loss_fns: Any) -> tf.Tensor:
+            # Nothing tells whether layers in the loss sum over the replicas by themselves.
+            shares = replicas.Shares(loss_fns, loss_of, synchronized=True)
+            return self.step(shares, variables)[0]
+
+        return collectives.once(step, loss_fn)
+
+    @tf.autograph.experimental.do_not_convert
+    def step(
+        self,
+        loss_fn: losses.Batch,
+        variables: Sequence[keras.Variable],
+        *,
+        curvature_loss_fn: losses.Batch | None = None,
+        part_of: losses.PartOfBatch | None = None,
+        jit_of_model: bool | str = "auto",
+    ) -> tuple[tf.Tensor, Any]:
+        """Takes one step; what `minimize` and the train step of a model share.
+
+        Args:
+            loss_fn: Returns `(loss, outputs)`; or a batch in slices, or on several replicas (then
+                this is called inside `replicas.once`).
+            variables: The variables to train.
+            curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
+            part_of: Gives parts of the batch, for samples of its curvature; defaults to all of it.
+            jit_of_model: What `jit_compile="auto"` is, as in `devices.jit_compile`.
+
+        Returns:
+            The scalar loss before the step, and the outputs of the pass at that point.
+        """
+        devices.refuse_strategy()
+        space = parameter_space.ParameterSpace(variables)
+        self._refuse_too_large(space)
+        if not self.built:
+            with keras.name_scope(self.name):
+                self.build(space.variables)
+        self._refuse_unknown(space.variables)
+        frozen = losses.prepare(
+            loss_fn,
+            curvature_loss_fn,
+            part_of,
+            space,
+            self.hvp_mode,
+            self.jit_compile,
+            jit_of_model,
+        )
+        self._kinds.decide(frozen.objective)
+        self._refuse_too_large(space)
+        if self._kinds.whole_batch:
+            frozen = frozen._replace(curvature=frozen.objective)
+        self._dropout_seed.set(
+            frozen.objective, (frozen.curvature, frozen.parts), self._iterations.value
+        )
+        state = None
+        factors = self._factors_in_use
+        if factors is not None:
+            state = factors.renew(frozen, self._iterations.value, self.seed)
+        updated: list[keras.Variable] = []
+
+        def compute(
+            jit_products: bool,
+        ) -> tuple[objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor]:
+            evaluation, result, report = self._compute_step(frozen, jit_products, state)
+            updated[:] = [variable for variable, _ in evaluation.updates]
+            values = [value for _, value in evaluation.updates]
+            return evaluation._replace(updates=[]), values, result, report
+
+        whole = self._kinds.settings.krylov_dimension is None
+        run = losses.compiled(compute, frozen, whole)
+        evaluation, values, result, report = run()
+        losses.carry_out(updated, values, result.finite)
+        self._apply_step(space, result, state)
+        self._report.write(report)
+        if tf.executing_eagerly():
+            self.raise_if_failing()
+        elif not failures.is_watched():
+            failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
+        return evaluation.loss, evaluation.outputs
+
+    @property
+    def most_curvature_rows(self) -> int | str | None:
+        """Rows that a step's curvature may be of: see `step_kinds.StepKinds.curvature_rows`."""
+        return self._kinds.curvature_rows
+
+    @property
+    def _factors_in_use(self) -> preconditioner_state.CurvatureFactors | None:
+        return self._factors if self._kinds.preconditioned else None
+
+    def _refuse_too_large(self, space: parameter_space.ParameterSpace) -> None:
+        with_factors = self._kinds.with_factors
+        factors = preconditioner_state.numbers(space.variables) if with_factors else 0
+        self._kinds.refuse_too_large(space, factors)
+
+    def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
+        # Keras's own check fails to write its message inside a graph, up to Keras 3.12.
+        for variable in variables:
+            try:
+                self._get_variable_index(variable)
+            except KeyError:
+                raise ValueError(
+                    f"Unknown variable: {variable.path}. An optimizer trains the variables that it "
+                    "was built with and no others. Received one that it was not built with. Make a "
+                    "new optimizer for another model, or for layers that thaw."
+                ) from None
+
+    def _compute_step(
+        self, frozen: losses.Frozen, jit_products: bool, state: preconditioner_state.State | None
+    ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
+        objective = frozen.objective
+        space = objective.space
+        values = space.values()
+        evaluation, gradient = objective.evaluation_and_gradient(values, hold_constants=True)
+        previous = None
+        if self._kinds.with_previous_step:
+            previous = self._previous_step.read(space)
+        matvec = products.hessian_vector_product(frozen.curvature, values, frozen.hvp_mode)
+        factors = self._factors_in_use
+        problem = subspaces.Problem(
+            loss=lambda displacement: objective.loss(space.displaced(values, displacement)),
+            gradient=lambda displacement: objective.gradient(space.displaced(values, displacement)),
+            matvec=matvec,
+            hessian=products.dense(matvec, space.size, space.dtype, jit_products),
+            agree=collectives.agree,
+            preconditioning=(
+                None
+                if factors is None or state is None
+                else factors.preconditioning(state, previous, in_place=space.in_place)
+            ),
+        )
+        result = step_lib.saddle_free_step(
+            problem,
+            self._kinds.settings,
+            evaluation.loss,
+            gradient,
+            previous_step=previous,
+            damping=tf.convert_to_tensor(self._damping_state),
+            learning_rate=keras.ops.convert_to_tensor(self.learning_rate, space.dtype),
+            seed=tf.stack([self.seed, tf.cast(self._iterations.value, tf.int32)]),
+        )
+        report = last_step_lib.pack(result, evaluation.loss, gradient, self._report.rows)
+        return evaluation, result, report
+
+    def _apply_step(
+        self,
+        space: parameter_space.ParameterSpace,
+        result: step_lib.StepResult,
+        state: preconditioner_state.State | None,
+    ) -> None:
+        steps = space.unflatten(result.step)
+        self._damping_state.assign(result.next_damping)
+        factors = self._factors_in_use
+        if factors is not None and state is not None:
+            factors.keep(state, result)
+        self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
+        self._failures.assign(failures.count(self._failures.value, result))
+        if self._kinds.with_previous_step:
+            self._previous_step.keep(space, result.step, result.accepted)
+        if self.weight_decay is not None:
+            steps = [
+                step - tf.where(result.accepted, self._decay(variable), 0)
+                for step, variable in zip(steps, space.variables, strict=True)
+            ]
+        # Keras's own bookkeeping: constraints, moving averages, the iteration counter.
+        super().apply(steps, space.variables)
+
+    def _decay(self, variable: keras.Variable) -> tf.Tensor:
+        if not self._use_weight_decay(variable):
+            return tf.zeros_like(variable.value)
+        rate = keras.ops.convert_to_tensor(self.learning_rate, variable.dtype)
+        return self.weight_decay * rate * variable.value
+
+    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
+        """Does nothing: the decay is part of the step, so that a rejected step has none."""
+
+    def _backend_update_step(
+        self,
+        grads: Sequence[tf.Tensor],
+        trainable_variables: Sequence[keras.Variable],
+        learning_rate: tf.Tensor,
+    ) -> None:
+        """Hands each step to `update_step`. Keras's own would first sum steps over the replicas."""
+        for step, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(step, variable, learning_rate)
+
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Adds the finished step, which arrives in the place of a gradient."""
+        self.assign_add(variable, gradient)
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> NoReturn:
+        """Refuses: a second-order step cannot be computed from gradients alone."""
+        raise ValueError(
+            "`apply` and `apply_gradients` cannot be used with `keras_sfn` optimizers: the step "
+            "needs Hessian-vector products of the loss, not only its gradient. In a hand-written "
+            "loop or a custom `train_step`, call `optimizer.minimize(loss_fn, variables)` with a "
+            "`loss_fn()` that returns the scalar loss."
+        )

@@ -1,0 +1,303 @@
+"""The preconditioner as optimizer state: its factors, its shift, its curvature along a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sfn.backend import collectives
+from keras_sfn.curvature import products
+from keras_sfn.krylov import loops, vectors
+from keras_sfn.newton import step as step_lib
+from keras_sfn.objective import losses, parameter_space
+from keras_sfn.objective import objective as objective_lib
+from keras_sfn.preconditioner import gauss_newton, kronecker
+from keras_sfn.preconditioner import subspace as preconditioned
+
+# Steps from one approximation to the next, and those of the first that have one besides.
+PERIOD = 20
+_EARLY = (1, 2, 4, 8)
+
+# Of each renewal: samples of the Gauss-Newton matrix, each from a part of the rows where a part may
+# stand for all, and products that tell of the Hessian's rows. A sample from fewer rows is no worse:
+# most of what it errs by comes from its random vector, and together they see all rows.
+SAMPLES = 4
+PROBES = 4
+
+# Older ones fade by this factor at each renewal, in the first ones by less.
+_DECAY = 0.8
+
+# After a step whose first trial was too long.
+_GROWTH = 2.0
+
+_UNSET = -1.0
+
+# Far from the seeds of the step's own random directions.
+_SEED_OFFSET = 2**20
+
+
+def numbers(variables: Sequence[keras.Variable]) -> int:
+    """Returns how many numbers are held: moments, eigenvectors, curvature, and new ones of all."""
+    blocks = kronecker.layer_blocks(variables)
+    size = sum(block.size for block in blocks)
+    return 4 * (kronecker.moments_length(blocks) + size)
+
+
+class State(NamedTuple):
+    """What a step takes from the variables.
+
+    As values that a renewal hands on: in a function that XLA compiles as a whole, reads of the
+    variables may come before a `tf.cond` that assigns to them, control dependencies or not.
+
+    Attributes:
+        renewed: Scalar boolean, whether the approximation was made anew in this step.
+        shift: Scalar, negative where there was no curvature yet.
+        curvature: Shape (n,), P's eigenvalues.
+        eigenvectors: A square matrix for each rotated side.
+    """
+
+    renewed: tf.Tensor
+    shift: tf.Tensor
+    curvature: tf.Tensor
+    eigenvectors: list[tf.Tensor]
+
+
+class CurvatureFactors:
+    """Holds P and what it is made of, the shift, and v'Pv / v'v of the last step.
+
+    Args:
+        variables: What is trained.
+        dtype: Of the step's vectors.
+        add_variable: `keras.optimizers.Optimizer.add_variable` of the optimizer.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        dtype: str,
+        add_variable: Callable[..., keras.Variable],
+    ) -> None:
+        self.blocks = kronecker.layer_blocks(variables)
+        self._size = sum(block.size for block in self.blocks)
+        length = kronecker.moments_length(self.blocks)
+
+        def add(name: str, *shape: int) -> keras.Variable:
+            return add_variable(
+                shape=shape, dtype=dtype, aggregation="only_first_replica", name=name
+            )
+
+        self._moments = add("curvature_moments", length)
+        sides = [side for block in self.blocks for side in block.sides]
+        self._eigenvectors = [
+            add(f"curvature_eigenvectors_{index}", side, side) for index, side in enumerate(sides)
+        ]
+        self._row_squares = add("curvature_row_squares", self._size)
+        self._curvature = add("curvature", self._size)
+        self._shift = add_variable(
+            shape=(),
+            initializer=keras.initializers.Constant(_UNSET),
+            dtype=dtype,
+            aggregation="only_first_replica",
+            name="curvature_shift",
+        )
+        self._last_curvature = add_variable(
+            shape=(), dtype=dtype, aggregation="only_first_replica", name="last_curvature"
+        )
+
+    def renew(self, frozen: losses.Frozen, step: tf.Tensor, seed: int) -> State:
+        """Makes the approximation anew where it is time; returns what the step needs.
+
+        Args:
+            frozen: The losses of the step.
+            step: Scalar integer, how many steps were taken.
+            seed: The optimizer's.
+
+        Raises:
+            ValueError: The loss has no outputs, or is of other variables.
+            NotImplementedError: This is under a strategy.
+        """
+        space = frozen.objective.space
+        self._check(space)
+        step = tf.cast(step, tf.int32)
+        due = tf.equal(step % PERIOD, 0) | tf.reduce_any(tf.equal(step, _EARLY))
+        own_seed = tf.stack([seed + _SEED_OFFSET, step])
+
+        def mean_moments() -> tf.Tensor:
+            return self._mean_moments(frozen, own_seed)
+
+        def mean_row_squares(eigenvectors: Sequence[tf.Tensor]) -> tf.Tensor:
+            matvec = products.hessian_vector_product(
+                frozen.curvature, space.values(), frozen.hvp_mode
+            )
+            return self._mean_row_squares(matvec, eigenvectors, own_seed)
+
+        if not tf.executing_eagerly():
+            mean_moments, mean_row_squares = (
+                tf.function(function, autograph=False, jit_compile=frozen.jit_compile)
+                for function in (mean_moments, mean_row_squares)
+            )
+
+        def renewed() -> State:
+            return self._renew(step, mean_moments, mean_row_squares)
+
+        state: State = tf.cond(due, renewed, self.state)
+        return state
+
+    def state(self) -> State:
+        """Returns what the variables hold, where they are not renewed."""
+        eigenvectors = [tf.convert_to_tensor(side) for side in self._eigenvectors]
+        shift, curvature = map(tf.convert_to_tensor, (self._shift, self._curvature))
+        return State(tf.constant(False), shift, curvature, eigenvectors)
+
+    def _renew(
+        self,
+        step: tf.Tensor,
+        mean_moments: Callable[[], tf.Tensor],
+        mean_row_squares: Callable[[Sequence[tf.Tensor]], tf.Tensor],
+    ) -> State:
+        count = tf.cast(step, self._moments.dtype)
+        kept = tf.minimum(count / (count + 1), _DECAY)
+        moments = kept * self._moments.value + (1 - kept) * mean_moments()
+        eigenvectors, kappa = kronecker.factorise(self.blocks, moments)
+        squares = kept * self._row_squares.value + (1 - kept) * mean_row_squares(eigenvectors)
+        curvature = tf.sqrt(kappa * tf.sqrt(squares))
+        self._moments.assign(moments)
+        for variable, value in zip(self._eigenvectors, eigenvectors, strict=True):
+            variable.assign(value)
+        self._row_squares.assign(squares)
+        self._curvature.assign(curvature)
+        largest = tf.reduce_max(curvature)
+        first = (self._shift.value < 0) & (largest > 0)
+        shift = tf.where(first, preconditioned.FIRST_SHIFT * largest, self._shift.value)
+        # Searched for again and again, it must not sink to zero.
+        least = float(np.finfo(shift.dtype.as_numpy_dtype).eps) ** 2 * largest
+        shift = tf.where(shift < 0, shift, tf.maximum(shift, least))
+        self._shift.assign(shift)
+        return State(tf.constant(True), shift, curvature, eigenvectors)
+
+    def _check(self, space: parameter_space.ParameterSpace) -> None:
+        if not collectives.alone():
+            strategy = type(tf.distribute.get_strategy()).__name__
+            raise NotImplementedError(
+                "Preconditioned directions work on one device so far, without a `tf.distribute` "
+                f"strategy. Received: {strategy} with {collectives.number()} replicas. Use an "
+                "integer `krylov_dimension`."
+            )
+        if space.size != self._size:
+            raise ValueError(
+                "The preconditioner is made for the variables that the optimizer was built with. "
+                f"Received a step on {space.size} of {self._size} parameters. Train all of "
+                "them in each step, or make a new optimizer."
+            )
+
+    def preconditioning(
+        self, state: State, last_step: tf.Tensor | None, *, in_place: bool = False
+    ) -> preconditioned.Preconditioning:
+        """Returns what a step needs.
+
+        Args:
+            state: Of this step. Where the approximation is new, neighbours of the shift are tried.
+            last_step: Shape (n,), or None.
+            in_place: As of `kronecker.Preconditioner`.
+        """
+        factors = kronecker.Preconditioner(
+            self.blocks, state.eigenvectors, state.curvature, in_place
+        )
+        # Without any curvature every shift gives the direction of the gradient.
+        shift = tf.where(state.shift < 0, tf.ones_like(state.shift), state.shift)
+        curvature = tf.convert_to_tensor(self._last_curvature)
+        if last_step is not None:
+            # The sign as state: XLA would do ahead of the loop all that depends on none.
+            curvature, _ = loops.at_most_once(
+                state.renewed,
+                lambda _, sign: (_curvature_along(factors, sign * last_step), -sign),
+                curvature,
+                tf.ones_like(curvature),
+            )
+        return preconditioned.Preconditioning(
+            factors.solve, factors.multiply, curvature, shift, state.renewed
+        )
+
+    def keep(self, state: State, result: step_lib.StepResult) -> None:
+        """Remembers the shift of a step, if there was any curvature, and P's curvature along it.
+
+        Args:
+            state: Of the step.
+            result: Of the step.
+        """
+        shift = result.shift
+        following = tf.where(result.too_long, _GROWTH * shift, shift)
+        known = result.finite & (state.shift >= 0)
+        self._shift.assign(tf.where(known, following, state.shift))
+        # The basis is orthonormal in the inner product of P + shift.
+        norm = vectors.norm(result.step)
+        curvature = tf.maximum(tf.math.divide_no_nan(result.norm, norm) ** 2 - shift, 0)
+        known = result.accepted & tf.math.is_finite(curvature)
+        self._last_curvature.assign(tf.where(known, curvature, self._last_curvature.value))
+
+    def _mean_moments(self, frozen: losses.Frozen, seed: tf.Tensor) -> tf.Tensor:
+        space = frozen.objective.space
+        values = space.values()
+        shape = (kronecker.moments_length(self.blocks),)
+
+        def moments(index: tf.Tensor, own_seed: tf.Tensor) -> tf.Tensor:
+            loss = frozen.objective
+            if frozen.parts is not None:
+                loss = frozen.parts.part(index, SAMPLES)
+
+            def compute(part: objective_lib.Objective) -> tf.Tensor:
+                return kronecker.moments(self.blocks, gauss_newton.sample(part, values, own_seed))
+
+            return loss.over_parts(compute, shape)
+
+        return _mean(moments, SAMPLES, seed, shape, space.dtype)
+
+    def _mean_row_squares(
+        self,
+        matvec: Callable[[tf.Tensor], tf.Tensor],
+        eigenvectors: Sequence[tf.Tensor],
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns mean squares of U' H v over random signs v, shape (n,): those of the rows' norms.
+
+        They are zero where a product would not be finite.
+        """
+
+        def squares(_: tf.Tensor, own_seed: tf.Tensor) -> tf.Tensor:
+            # Beyond the seeds that a sample takes.
+            own_seed = own_seed + tf.constant([0, 2**9])
+            probe = gauss_newton.signs(tf.zeros((self._size,), self._moments.dtype), own_seed)
+            product = matvec(probe)
+            rotated = kronecker.rotated(self.blocks, eigenvectors, product) ** 2
+            return tf.where(tf.reduce_all(tf.math.is_finite(rotated)), rotated, 0)
+
+        return _mean(squares, PROBES, seed, (self._size,), self._moments.dtype)
+
+
+def _mean(
+    compute: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    count: int,
+    seed: tf.Tensor,
+    shape: tuple[int, ...],
+    dtype: str | tf.DType,
+) -> tf.Tensor:
+    """Returns the mean of `compute(index, seed)` over `count` seeds made of one."""
+
+    def body(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # Below the seeds that one sample takes.
+        own = seed * tf.constant([1, 2**10]) + tf.stack([index, 0])
+        return index + 1, total + compute(index, own)
+
+    start = (tf.constant(0), tf.zeros(shape, dtype))
+    return (
+        tf.while_loop(lambda index, _: index < count, body, start, parallel_iterations=1)[1] / count
+    )
+
+
+def _curvature_along(factors: kronecker.Preconditioner, vector: tf.Tensor) -> tf.Tensor:
+    """Returns v'Pv / v'v."""
+    return tf.math.divide_no_nan(factors.square(vector), vectors.dot(vector, vector))

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sfn.backend import collectives
+
+
+def on_replicas(step, *values):
+    """Calls `step` once for two replicas, each with its own of every pair of values."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def replica():
+        own = [tf.constant(pair[collectives.index()]) for pair in values]
+        return collectives.once(step, *own)
+
+    return strategy.experimental_local_results(strategy.run(replica))
+
+
+def test_a_step_runs_once_with_the_values_of_all_replicas():
+    calls = []
+
+    def step(values):
+        calls.append(values)
+        local = collectives.run(lambda own: 10 * own + collectives.index(), values)
+        return collectives.total(local), collectives.local(local), local
+
+    (total, first, own), (_, _, other) = on_replicas(step, (1, 2))
+    assert len(calls) == 1
+    assert (int(total), int(first), int(own), int(other)) == (31, 10, 10, 21)
+
+
+def test_sums_inside_a_loop_of_a_compiled_step():
+    matrices = np.random.default_rng(0).normal(size=(2, 3, 3))
+
+    @tf.function
+    def train():
+        def step(parts):
+            def body(index, vector):
+                products = collectives.run(lambda own: tf.linalg.matvec(own, vector), parts)
+                return index + 1, collectives.total(products)
+
+            start = tf.constant(0), tf.ones(3, tf.float64)
+            return tf.while_loop(lambda index, _: index < 4, body, start)[1]
+
+        return on_replicas(step, tuple(matrices))[0]
+
+    expected = np.linalg.matrix_power(matrices.sum(0), 4) @ np.ones(3)
+    np.testing.assert_allclose(train(), expected, rtol=1e-12)
+
+
+def test_the_step_is_on_the_device_of_the_first_replica():
+    devices = []
+    on_replicas(lambda value: devices.append((tf.constant(1.0) + 1).device), (1, 2))
+    assert devices[0].endswith("CPU:0")
+
+
+def test_in_one_process_there_is_nothing_to_agree_on():
+    value = tf.constant([1.0, 2.0])
+    assert on_replicas(lambda _: [collectives.agree(value) is value], (1, 2))[0] == [True]
+
+
+def test_outside_the_replicas_there_is_no_step():
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope(),
+        pytest.raises(RuntimeError, match=r"code of its replicas.*2 replicas.*`model.fit`"),
+    ):
+        collectives.once(lambda: None)
+
+
+def test_the_number_of_replicas():
+    assert collectives.number() == 1
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1", "CPU:2"]).scope():
+        assert collectives.number() == 3
+
+
+def test_alone_without_a_strategy_or_with_one_that_names_a_device():
+    assert collectives.alone()
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        assert collectives.alone()
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        assert not collectives.alone()
