@@ -18,10 +18,12 @@ from keras_sfn.curvature.check import check_curvature
 from keras_sfn.curvature.operator import HessianOperator
 from keras_sfn.curvature.report import CurvatureReport
 from keras_sfn.fit import multi_worker as _multi_worker
-from keras_sfn.fit import train_step as _training
+from keras_sfn.fit import train_step as _train_step
 from keras_sfn.krylov.lanczos import LanczosResult, lanczos
+from keras_sfn.optimizers.damped_newton import DampedNewton
+from keras_sfn.optimizers.exact_saddle_free_newton import ExactSaddleFreeNewton
 from keras_sfn.optimizers.last_step import LastStep
-from keras_sfn.optimizers.optimizers import DampedNewton, ExactSaddleFreeNewton, SaddleFreeNewton
+from keras_sfn.optimizers.saddle_free_newton import SaddleFreeNewton
 from keras_sfn.version import __version__
 
 __all__ = [
@@ -47,5 +49,5 @@ _keras.saving.get_custom_objects().update(
     }
 )
 _second_derivatives.install()
-_training.install()
+_train_step.install()
 _multi_worker.install()

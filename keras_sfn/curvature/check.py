@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from keras_sfn import validation
 from keras_sfn.backend import devices
-from keras_sfn.curvature import differences, differentiability, products, smooth_pieces
+from keras_sfn.curvature import differences, products, smooth_pieces, survey
 from keras_sfn.curvature import report as report_lib
-from keras_sfn.objective import model_loss, parameter_space
+from keras_sfn.krylov.precision import epsilon
+from keras_sfn.objective import batches, model_loss, parameter_space
 from keras_sfn.objective import objective as objective_lib
 
 # By the precision the layers compute in. The shortest step is relative to the size of a variable.
@@ -75,9 +76,11 @@ def check_curvature(
     validation.one_of("hvp_mode", hvp_mode, products.HVP_MODES)
     batch = model_loss.check_batch(model, x, y, sample_weight)
     space = parameter_space.ParameterSpace(model.trainable_variables)
-    loss_fn = model_loss.batch_loss(model, *batch, training=training)
-    objective = objective_lib.Objective(loss_fn, space)
-    matvec = _product(objective, hvp_mode)
+    rows = batches.Batch(
+        batch, lambda part: model_loss.batch_loss(model, *part, training=training), space
+    )
+    objective, mode = rows.whole(), survey.survey(rows, hvp_mode).hvp_mode
+    matvec = _product(objective, mode)
     validation.finite_loss(float(objective.loss(space.flatten(space.values()))))
     piece = smooth_pieces.SmoothPiece(objective.gradient, tf.TensorSpec((space.size,), space.dtype))
     point = space.flatten(space.values())
@@ -104,21 +107,18 @@ def check_curvature(
         np.array(expected),
         np.array(errors),
         tolerance=tolerance,
-        epsilon=float(np.finfo(space.dtype).eps),
+        epsilon=epsilon(space.dtype),
         has_free_kinks=piece.has_free_kinks,
     )
     return report_lib.CurvatureReport(checks, tolerance, piece.num_kinks)
 
 
-def _product(
-    objective: objective_lib.Objective, hvp_mode: str
-) -> Callable[[np.ndarray], np.ndarray]:
+def _product(objective: objective_lib.Loss, mode: str) -> Callable[[np.ndarray], np.ndarray]:
     """The product at the current point, compiled without XLA, as the gradient is.
 
     XLA draws other dropout masks for the same seed.
     """
     space = objective.space
-    mode = products.resolve_mode(hvp_mode, differentiability.examine(objective))
 
     def product(vector: tf.Tensor) -> tf.Tensor:
         point = space.flatten(space.values())

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import keras
-import tensorflow as tf
-from absl import logging
 
 from keras_sfn.backend import graphs, second_derivatives
 from keras_sfn.objective import objective as objective_lib
+from keras_sfn.objective import traced
 
 _IMAGE_LAYER = "put it before the first trained layer, where nothing is differentiated"
 _OTHER = "use another op in its place"
@@ -51,62 +50,21 @@ _MISSING = {
 }
 
 
-def examine(loss: objective_lib.Loss) -> frozenset[str]:
-    """Traces a gradient once on its own, refuses what has no right Hessian, returns its op types.
+def refuse(graph: Any, variables: Sequence[keras.Variable]) -> None:
+    """Raises unless a loss has right second derivatives.
 
-    Returns:
-        The types of the ops of the loss itself.
+    Args:
+        graph: Of its gradient: the first input is the point.
+        variables: The parameters.
 
     Raises:
         ValueError: See `graphs.refuse_unrepeatable`; or a layer reads trained variables by itself.
         NotImplementedError: An op between the parameters and the gradient has no second derivative
             in TensorFlow.
     """
-    objective = loss.example()
-    graph = _trace_gradient(objective)
-    ops = graphs.op_types(graph)
-    graphs.refuse_unrepeatable(ops)
-    _refuse_own_reads(graph, objective.space.variables)
+    graphs.refuse_unrepeatable(graphs.op_types(graph))
+    _refuse_own_reads(graph, variables)
     _refuse_wrong_curvature(graph)
-    return ops
-
-
-# What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
-ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
-
-
-def examine_eagerly(loss: objective_lib.Loss) -> None:
-    """As `examine`, for a loss that is about to be evaluated eagerly.
-
-    It is also evaluated twice, since a graph would not show what Python code changes; and where it
-    cannot be traced at all, a warning says that its ops are not known.
-
-    Raises:
-        ValueError: See `examine`; or two evaluations differ.
-        NotImplementedError: See `examine`.
-    """
-    point = loss.space.flatten(loss.space.values())
-    first, second = float(loss.loss(point)), float(loss.loss(point))
-    # Parallel sums on a GPU may differ by rounding; random numbers and other batches by far more.
-    if abs(first - second) > 1e-4 * max(abs(first), abs(second)):
-        found = f"Two evaluations at the same point gave {first} and {second}"
-        raise ValueError(graphs.UNREPEATABLE.format(found=found))
-    try:
-        examine(loss)
-    except ONLY_EAGER as error:
-        logging.log_first_n(
-            logging.WARNING,
-            "The loss cannot be traced into a graph (%s), so that it is not known whether all of "
-            "its ops have right second derivatives. `keras_sfn.check_curvature` can tell where "
-            "the branch of Python code is taken out.",
-            1,
-            error,
-        )
-
-
-def _trace_gradient(objective: objective_lib.Objective) -> Any:
-    space = objective.space
-    return graphs.trace(objective.gradient, tf.TensorSpec((space.size,), space.dtype))
 
 
 def _refuse_own_reads(graph: Any, variables: Sequence[keras.Variable]) -> None:
@@ -129,7 +87,8 @@ def refuse_missing(objective: objective_lib.Objective, error: LookupError) -> No
         NotImplementedError: Always; names the op and the layer.
     """
     op_type = str(error.args[0]).rsplit(" ", 1)[-1]
-    graph = _trace_gradient(objective)
+    graph = traced.trace(objective).graph
+    assert graph is not None
     for op in graphs.path(graph, graph.inputs[:1], graph.outputs):
         if op_type in {node.op for node in (op.node_def, *graphs.nested_nodes(graph, op))}:
             _refuse(op_type, graphs.layer_name(op.name), _OTHER, error)

@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from keras_sfn import validation
 from keras_sfn.backend import devices
-from keras_sfn.curvature import differentiability, products
-from keras_sfn.objective import model_loss, parameter_space
-from keras_sfn.objective import objective as objective_lib
+from keras_sfn.curvature import products, survey
+from keras_sfn.objective import batches, model_loss, parameter_space
 
 # Rows of the dense matrix that one call of the compiled function computes.
 _BLOCK = 64
@@ -64,12 +63,10 @@ class HessianOperator:
         validation.one_of("jit_compile", jit_compile, (True, False, "auto"))
         loss_fn = getattr(loss_fn, "python_function", loss_fn)
         space = parameter_space.ParameterSpace(variables)
-        objective = objective_lib.Objective(lambda: (loss_fn(), None), space)
+        batch = batches.of_function(loss_fn, space)
+        _, mode, jit = survey.survey(batch, hvp_mode, jit_compile)
+        objective = batch.whole()
         spec = tf.TensorSpec((space.size,), space.dtype)
-        ops = differentiability.examine(objective)
-        jit = devices.jit_compile(jit_compile, ops)
-        mode = products.resolve_mode(hvp_mode, ops)
-
         space.in_place = jit
 
         def product(vector: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import tensorflow as tf
 from absl import logging
 
-from keras_sfn.backend import graphs
 from keras_sfn.curvature import differentiability
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import parameter_space
@@ -19,14 +18,14 @@ HVP_MODES = ("auto", "forward_over_reverse", "reverse_over_reverse")
 _NO_FORWARD_RULE = (TypeError, ValueError, LookupError, AssertionError, NotImplementedError)
 
 
-def resolve_mode(mode: str, ops: frozenset[str], synchronized: bool = False) -> str:
-    """Decides `"auto"` where the ops of the traced loss settle it; else returns `mode`.
+def resolve_mode(mode: str, has_loops: bool, synchronized: bool = False) -> str:
+    """Decides `"auto"` where the traced loss settles it; else returns `mode`.
 
     Forward mode through loops and branches fails, some of it only when XLA compiles the program.
 
     Args:
         mode: One of `HVP_MODES`.
-        ops: Types of the ops of the loss.
+        has_loops: Whether the loss has loops or branches.
         synchronized: Whether layers sum over replicas, which forward mode does not see.
 
     Raises:
@@ -42,7 +41,7 @@ def resolve_mode(mode: str, ops: frozenset[str], synchronized: bool = False) -> 
             )
         _log_reverse("layers sum over replicas")
         return "reverse_over_reverse"
-    if mode == "auto" and ops & graphs.CONTROL_FLOW:
+    if mode == "auto" and has_loops:
         _log_reverse("the loss has loops or branches")
         return "reverse_over_reverse"
     return mode

@@ -18,8 +18,10 @@ import keras
 import tensorflow as tf
 
 from keras_sfn.backend import collectives
-from keras_sfn.objective import losses, micro_batches, model_loss, replicas
-from keras_sfn.optimizers import arguments, failures, newton_optimizer
+from keras_sfn.objective import batches, model_loss, parameter_space, replica_batch
+from keras_sfn.objective import objective as objective_lib
+from keras_sfn.objective import rows as rows_lib
+from keras_sfn.optimizers import failures, newton_optimizer
 
 _MARK = "_keras_sfn_original"
 
@@ -136,11 +138,10 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     # stateless scope, where none can be created. Does nothing where all is built, as it is unless
     # the model has a train step of its own.
     model._symbolic_build(data_batch=batch)
-    rows = _batch_size(batch[0])
-    if collectives.number() == 1:
-        value, y_pred = _step(model, batch, rows)
-    else:
-        value, y_pred = collectives.once(functools.partial(_step_on_replicas, model), batch, rows)
+    rows = rows_lib.count(batch[0])
+    step = functools.partial(_step, model)
+    several = collectives.number() > 1
+    value, y_pred = collectives.once(step, batch, rows) if several else step(batch, rows)
     # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
     # metric of the same name there.
     model._loss_tracker.update_state(value, sample_weight=rows)
@@ -148,55 +149,33 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
-def _step(model: keras.Model, batch: Any, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    curvature = part_of = None
-    wanted = _curvature_rows(model)
-    if wanted is not None:
-        taken = arguments.curvature_rows(wanted, rows)
-        curvature = _loss(model, _first_rows(batch, taken))
-        part_of = functools.partial(_part, model, batch, rows)
-    return model.optimizer.step(
-        _loss(model, batch),
-        model.trainable_variables,
-        curvature_loss_fn=curvature,
-        part_of=part_of,
-        jit_of_model=_jit_compile(model),
-    )
+def _step(model: keras.Model, data: Any, rows: Any) -> tuple[tf.Tensor, Any]:
+    """Takes the step of a batch: once for all replicas, whose data and rows these are then."""
+    for option in ("curvature_batch_size", "micro_batch_size"):
+        if getattr(model.optimizer, option) not in (None, "auto"):
+            _refuse_sums(model, option)
 
+    def loss_of(part: Any) -> objective_lib.LossFunction:
+        return model_loss.batch_loss(model, *part)
 
-def _step_on_replicas(model: keras.Model, batch: Any, rows: Any) -> tuple[tf.Tensor, Any]:
-    """As `_step`, once for all replicas: `batch` and `rows` hold what each of them has."""
-    optimizer = model.optimizer
-    shares = replicas.Shares(
-        batch,
-        lambda part: model_loss.batch_loss(model, *part),
-        replicas.count_rows(rows),
-        slice_rows=_slice_rows(model),
-        is_sum=_is_sum(model),
-        synchronized=_synchronizes(model),
-    )
-    curvature = None
-    wanted = _curvature_rows(model)
-    if isinstance(wanted, int):
-        data, taken = replicas.first_rows(batch, shares.rows, wanted)
-        curvature = shares._replace(data=data, rows=taken)
-    return optimizer.step(
-        shares,
-        model.trainable_variables,
-        curvature_loss_fn=curvature,
-        jit_of_model=_jit_compile(model),
-    )
-
-
-def _curvature_rows(model: keras.Model) -> int | str | None:
-    """Returns the optimizer's argument; None under "auto" where a part does not stand for all."""
-    wanted: int | str | None = model.optimizer.most_curvature_rows
-    if wanted == "auto":
-        sums = any(_reduction(loss) in _NO_MEANS for loss in keras.tree.flatten(model.loss))
-        return None if sums else wanted
-    if wanted is not None:
-        _refuse_sums(model, "curvature_batch_size")
-    return wanted
+    space = parameter_space.ParameterSpace(model.trainable_variables)
+    divisible = not _sums(model)
+    batch: batches.Batch | replica_batch.ReplicaBatch
+    if collectives.number() == 1:
+        size = model.optimizer.micro_batch_size
+        batch = batches.Batch(data, loss_of, space, divisible=divisible, slice_rows=size)
+    else:
+        batch = replica_batch.ReplicaBatch(
+            data,
+            loss_of,
+            space,
+            replica_batch.count_rows(rows),
+            divisible=divisible,
+            slice_rows=_slice_rows(model),
+            is_sum=_is_sum(model),
+            synchronized=_synchronizes(model),
+        )
+    return model.optimizer.step(batch, _jit_compile(model))
 
 
 def _jit_compile(model: keras.Model) -> bool | str:
@@ -206,42 +185,11 @@ def _jit_compile(model: keras.Model) -> bool | str:
     return model.jit_compile or "auto"
 
 
-def _loss(model: keras.Model, data: Any) -> Any:
-    """The loss on a batch, in slices where that is asked for and the batch is larger."""
-
-    def loss_of(part: Any) -> losses.LossFunction:
-        return model_loss.batch_loss(model, *part)
-
-    size = model.optimizer.micro_batch_size
-    if size is None:
-        return loss_of(data)
-    _refuse_sums(model, "micro_batch_size")
-    slices = micro_batches.Slices(data, size, loss_of)
-    rows = slices.rows()
-    return loss_of(data) if isinstance(rows, int) and rows <= size else slices
-
-
-def _part(model: keras.Model, batch: Any, rows: tf.Tensor, index: tf.Tensor, count: int) -> Any:
-    """The loss on the i-th of `count` parts of a batch."""
-    start, size = arguments.part_of_rows(index, count, rows)
-    return _loss(model, micro_batches.take_rows(batch, start, size))
-
-
-def _batch_size(x: Any) -> tf.Tensor:
-    first = next(part for part in keras.tree.flatten(x) if part is not None)
-    return tf.shape(first)[0]
-
-
-def _first_rows(data: Any, rows: tf.Tensor) -> Any:
-    return keras.tree.map_structure(lambda part: None if part is None else part[:rows], data)
-
-
 def _slice_rows(model: keras.Model) -> int | None:
     """Returns the rows of a replica's slices: `micro_batch_size` counts those of all replicas."""
     size = model.optimizer.micro_batch_size
     if size is None:
         return None
-    _refuse_sums(model, "micro_batch_size")
     if _synchronizes(model):
         raise NotImplementedError(
             "`micro_batch_size` cannot be used with layers that sum over the replicas by "
@@ -273,11 +221,15 @@ def _reduction(loss: Any) -> str:
     return reduction if reduction in _NO_MEANS else "mean"
 
 
+def _sums(model: keras.Model) -> list[keras.losses.Loss]:
+    """Returns the losses that are no means over rows, of which no part may be taken for all."""
+    return [loss for loss in keras.tree.flatten(model.loss) if _reduction(loss) in _NO_MEANS]
+
+
 def _refuse_sums(model: keras.Model, option: str) -> None:
-    for loss in keras.tree.flatten(model.loss):
-        if _reduction(loss) in _NO_MEANS:
-            raise ValueError(
-                f"`{option}` needs losses that are means over the rows of a batch, so that a part "
-                f"of the rows stands for all. Received a loss with reduction={loss.reduction!r}: "
-                f"{loss.name}. Use the default reduction 'sum_over_batch_size', or {option}=None."
-            )
+    for loss in _sums(model):
+        raise ValueError(
+            f"`{option}` needs losses that are means over the rows of a batch, so that a part "
+            f"of the rows stands for all. Received a loss with reduction={loss.reduction!r}: "
+            f"{loss.name}. Use the default reduction 'sum_over_batch_size', or {option}=None."
+        )

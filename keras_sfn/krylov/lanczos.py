@@ -20,10 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
-import numpy as np
 import tensorflow as tf
 
-from keras_sfn.krylov import loops, orthogonality, row_blocks, vectors
+from keras_sfn.krylov import loops, orthogonality, precision, ritz, row_blocks, vectors
 
 # A second Gram-Schmidt pass runs where the first leaves less than this fraction of the vector.
 _CANCELLATION = 0.5**0.5
@@ -57,7 +56,7 @@ class LanczosResult(NamedTuple):
 
 
 class Krylov(NamedTuple):
-    """What `build` returns: as `LanczosResult`, with the basis as it was built."""
+    """What `tridiagonalise` returns: as `LanczosResult`, with the basis as it was built."""
 
     blocks: row_blocks.Blocks
     projected: tf.Tensor
@@ -114,7 +113,7 @@ def lanczos(
         ValueError: `num_steps` is less than 1, or `start` is not a vector of known length.
     """
     kind: Reorthogonalisation = "full" if reorthogonalize else "none"
-    krylov = build(matvec, start, num_steps, kind, append=append, seed=seed)
+    krylov = tridiagonalise(matvec, start, num_steps, kind, append=append, seed=seed)
     diagonal = tf.linalg.diag_part(krylov.projected)
     several = int(diagonal.shape[0]) > 1
     return LanczosResult(
@@ -127,7 +126,7 @@ def lanczos(
     )
 
 
-def build(
+def tridiagonalise(
     matvec: Callable[[tf.Tensor], tf.Tensor],
     start: tf.Tensor,
     num_steps: int,
@@ -165,10 +164,9 @@ def build(
     )
     # Row j of the recorded coefficients is A q_j seen from rows 0 to j: the lower triangle. The
     # entries above it were zero when they were taken, for lack of the later rows.
-    lower = tf.linalg.band_part(state.projected, -1, 0)
     return Krylov(
         blocks=state.blocks,
-        projected=lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower)),
+        projected=ritz.mirrored(state.projected),
         residual=tf.where(tf.not_equal(state.link, 0), state.ahead, 0),
         breakdown=state.breakdown,
     )
@@ -239,7 +237,7 @@ def _advance(
     wanted = row_blocks.with_any(state.blocks, doubtful)
     found, residual, norm = _orthogonalised(state.blocks, rest, norm, wanted, filled)
     removed = row_blocks.rows_of(state.blocks, wanted)
-    clean = orthogonality.rounding(norm.dtype) * tf.cast(filled, norm.dtype)
+    clean = precision.epsilon(norm.dtype) * tf.cast(filled, norm.dtype)
     estimate = tf.where(removed, clean, estimate)
 
     broke = _is_rounding(norm, operator_norm)
@@ -343,7 +341,7 @@ def _replacement(
         left = pass_over(candidate)
         norm = vectors.norm(left)
         # Less than the root of the precision left over means it lies in the span so far.
-        in_span = ~(norm > _epsilon(left.dtype) ** 0.5 * vectors.norm(candidate))
+        in_span = ~(norm > precision.epsilon(left.dtype) ** 0.5 * vectors.norm(candidate))
         usable = tf.not_equal(task, _APPEND) | ~in_span
         task = tf.where(usable | ~broke, _DONE, _RANDOM)
         return (
@@ -363,7 +361,7 @@ _APPEND, _RANDOM, _DONE = range(3)
 
 def _is_rounding(norm: tf.Tensor, operator_norm: tf.Tensor) -> tf.Tensor:
     """Whether what is left of a product is its own rounding noise, without a direction."""
-    return ~(norm > 10 * _epsilon(norm.dtype) * operator_norm)
+    return ~(norm > 10 * precision.epsilon(norm.dtype) * operator_norm)
 
 
 def _random_vector(like: tf.Tensor, seed: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -376,7 +374,3 @@ def _normalised(vector: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
 
 def _set_row(matrix: tf.Tensor, index: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
     return tf.tensor_scatter_nd_update(matrix, [[index]], row[None])
-
-
-def _epsilon(dtype: tf.DType) -> float:
-    return float(np.finfo(dtype.as_numpy_dtype).eps)

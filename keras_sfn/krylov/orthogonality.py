@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
+
+from keras_sfn.krylov import precision
 
 # The bound on estimated products, as a fraction of the root of the precision: an estimate may be
 # short by some factor.
@@ -74,7 +75,7 @@ def following(
         + beta[:-1] * padded[:-2]
         - beta[index] * overlaps.before
     )
-    noise = 2 * rounding(norm.dtype) * operator_norm
+    noise = 2 * precision.epsilon(norm.dtype) * operator_norm
     # Row j itself was removed by the recurrence, to rounding.
     estimate = tf.where(places < index, tf.abs(moved), 0) + noise
     return tf.where(places <= index, estimate / tf.where(norm > 0, norm, 1), 0)
@@ -108,10 +109,4 @@ def too_large(estimate: tf.Tensor) -> tf.Tensor:
 
     An estimate that is not finite says nothing, and so counts as too large.
     """
-    epsilon = float(np.finfo(estimate.dtype.as_numpy_dtype).eps)
-    return ~(estimate < _FRACTION * epsilon**0.5)
-
-
-def rounding(dtype: tf.DType) -> float:
-    """Returns what is left of a product with a row that was just removed, in units of the norm."""
-    return float(np.finfo(dtype.as_numpy_dtype).eps)
+    return ~(estimate < _FRACTION * precision.epsilon(estimate.dtype) ** 0.5)

@@ -46,6 +46,12 @@ def ritz_pairs(projected: tf.Tensor, on_host: bool = False) -> RitzPairs:
     return RitzPairs(values * scale, vectors, finite)
 
 
+def mirrored(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns the symmetric matrix, shape (k, k), that has the lower triangle of another."""
+    lower = tf.linalg.band_part(matrix, -1, 0)
+    return lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower))
+
+
 def _lapack_eigh(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     values, vectors = tf.numpy_function(np.linalg.eigh, [matrix], [matrix.dtype, matrix.dtype])
     return tf.ensure_shape(values, matrix.shape[:1]), tf.ensure_shape(vectors, matrix.shape)

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
+from keras_sfn.krylov import precision
 from keras_sfn.newton import directions
 
 # Stored in place of a damping that no step has set yet.
@@ -43,9 +44,7 @@ class SubspaceLoss(NamedTuple):
     loss: Callable[[tf.Tensor], tf.Tensor]
     clip: Callable[[tf.Tensor], tf.Tensor]
     learning_rate: tf.Tensor
-    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = (
-        directions.saddle_free_direction
-    )
+    direction: directions.Direction = directions.saddle_free_direction
 
 
 class Choice(NamedTuple):
@@ -80,7 +79,7 @@ class Damping(Protocol):
 
     def choose(
         self,
-        problem: SubspaceLoss,
+        restricted: SubspaceLoss,
         position: tf.Tensor,
         loss: tf.Tensor,
         gradient: tf.Tensor,
@@ -89,7 +88,7 @@ class Damping(Protocol):
         """Chooses the next position.
 
         Args:
-            problem: The loss in the subspace.
+            restricted: The loss in the subspace.
             position: Shape (k,), where the step stands.
             loss: Scalar loss at `position`.
             gradient: Shape (k,), gradient at `position`.
@@ -110,7 +109,7 @@ class FixedDamping:
 
     def choose(
         self,
-        problem: SubspaceLoss,
+        restricted: SubspaceLoss,
         position: tf.Tensor,
         loss: tf.Tensor,
         gradient: tf.Tensor,
@@ -119,7 +118,7 @@ class FixedDamping:
         """Takes the step with the fixed damping."""
         del damping
         value = tf.constant(self.value, loss.dtype)
-        trial = _try(problem, position, gradient, value)
+        trial = _try(restricted, position, gradient, value)
         accepted = tf.math.is_finite(trial.loss)
         return _choice(trial, position, loss, accepted, value, value)
 
@@ -144,7 +143,7 @@ class SearchDamping:
 
     def choose(
         self,
-        problem: SubspaceLoss,
+        restricted: SubspaceLoss,
         position: tf.Tensor,
         loss: tf.Tensor,
         gradient: tf.Tensor,
@@ -152,15 +151,15 @@ class SearchDamping:
     ) -> Choice:
         """Takes the best step found on the grid, if it lowers the loss."""
         ascending = tf.constant(sorted(self.grid), gradient.dtype)
-        candidates = ascending * _curvature_scale(problem.ritz_values, gradient)
-        best = self._search(problem, position, gradient, candidates, damping)
+        candidates = ascending * _curvature_scale(restricted.ritz_values, gradient)
+        best = self._search(restricted, position, gradient, candidates, damping)
         accepted = best.loss < loss
         following = tf.where(accepted, best.damping, UNSET)
         return _choice(best, position, loss, accepted, best.damping, following)
 
     def _search(
         self,
-        problem: SubspaceLoss,
+        restricted: SubspaceLoss,
         position: tf.Tensor,
         gradient: tf.Tensor,
         candidates: tf.Tensor,
@@ -178,7 +177,7 @@ class SearchDamping:
         def body(
             index: tf.Tensor, stride: tf.Tensor, moved: tf.Tensor, best: _Trial
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, _Trial]:
-            trial = _try(problem, position, gradient, candidates[index])
+            trial = _try(restricted, position, gradient, candidates[index])
             # A trial that is not finite has an infinite loss: it wins over no finite one.
             better = (trial.loss < best.loss) | ~tf.math.is_finite(best.loss)
             moved |= better & tf.not_equal(index, origin)
@@ -211,14 +210,14 @@ class AdaptiveDamping:
 
     def choose(
         self,
-        problem: SubspaceLoss,
+        restricted: SubspaceLoss,
         position: tf.Tensor,
         loss: tf.Tensor,
         gradient: tf.Tensor,
         damping: tf.Tensor,
     ) -> Choice:
         """Takes the first step that lowers the loss, and updates the damping."""
-        scale = _curvature_scale(problem.ritz_values, gradient)
+        scale = _curvature_scale(restricted.ritz_values, gradient)
         start = _within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping), scale)
 
         def cond(count: tf.Tensor, growth: tf.Tensor, trial: _Trial) -> tf.Tensor:
@@ -230,7 +229,7 @@ class AdaptiveDamping:
             # The first time round the trial is a placeholder at the old position.
             value = tf.where(count > 0, trial.damping * growth, trial.damping)
             growth = tf.where(count > 0, growth * 2, growth)
-            return count + 1, growth, _try(problem, position, gradient, value)
+            return count + 1, growth, _try(restricted, position, gradient, value)
 
         nothing = _Trial(position, loss, tf.zeros_like(loss), start)
         growth = tf.constant(2, loss.dtype)
@@ -247,7 +246,7 @@ def _within_bounds(damping: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     # Below, the damping is lost in rounding next to the largest curvature. Above, the step is lost,
     # and many rejections (at a minimum, say) would take the damping to infinity, from where it
     # could never come back.
-    epsilon = float(np.finfo(damping.dtype.as_numpy_dtype).eps)
+    epsilon = precision.epsilon(damping.dtype)
     largest = tf.minimum(scale / epsilon, damping.dtype.max)
     return tf.clip_by_value(damping, epsilon * scale, largest)
 
@@ -273,12 +272,12 @@ class _Trial(NamedTuple):
 
 
 def _try(
-    problem: SubspaceLoss, position: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
+    restricted: SubspaceLoss, position: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
 ) -> _Trial:
-    direction = problem.direction(problem.ritz_values, gradient, damping)
-    trial = problem.clip(position + problem.learning_rate * direction)
-    predicted = directions.predicted_reduction(problem.ritz_values, gradient, trial - position)
-    return _Trial(trial, finite_or_infinity(problem.loss(trial)), predicted, damping)
+    direction = restricted.direction(restricted.ritz_values, gradient, damping)
+    trial = restricted.clip(position + restricted.learning_rate * direction)
+    predicted = directions.predicted_reduction(restricted.ritz_values, gradient, trial - position)
+    return _Trial(trial, finite_or_infinity(restricted.loss(trial)), predicted, damping)
 
 
 def _choice(
@@ -302,7 +301,7 @@ def _choice(
 
 def _curvature_scale(ritz_values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     """The largest |Ritz value|; where there is no curvature at all, small against the gradient."""
-    epsilon = float(np.finfo(gradient.dtype.as_numpy_dtype).eps)
+    epsilon = precision.epsilon(gradient.dtype)
     curvature = tf.reduce_max(tf.abs(ritz_values))
     # The norm in units of the largest coordinate: squares overflow long before the norm does.
     largest = tf.reduce_max(tf.abs(gradient))

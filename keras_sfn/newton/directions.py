@@ -1,4 +1,4 @@
-"""The saddle-free Newton direction in the coordinates of a small subspace.
+"""What a method makes of the eigenvalues: directions in the coordinates of a small subspace.
 
 In the basis of Ritz vectors the quadratic model of the loss is diagonal,
 
@@ -13,8 +13,15 @@ non-convex optimization", NIPS 2014, arXiv 1406.2572.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import TypeAlias
+
 import tensorflow as tf
+
+from keras_sfn.krylov import precision
+
+# Ritz values of shape (k,), the gradient in the basis of Ritz vectors, a damping -> direction (k,).
+Direction: TypeAlias = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def saddle_free_direction(
@@ -47,8 +54,9 @@ def newton_direction(ritz_values: tf.Tensor, gradient: tf.Tensor, damping: tf.Te
 
 
 def _solve(stiffness: tf.Tensor, ritz_values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    epsilon = float(np.finfo(ritz_values.dtype.as_numpy_dtype).eps)
-    usable = tf.abs(stiffness) > epsilon * tf.reduce_max(tf.abs(ritz_values))
+    usable = tf.abs(stiffness) > precision.epsilon(stiffness.dtype) * tf.reduce_max(
+        tf.abs(ritz_values)
+    )
     return tf.where(usable, -gradient / tf.where(usable, stiffness, 1), 0)
 
 

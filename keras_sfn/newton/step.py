@@ -15,8 +15,8 @@ Departures from the paper, each with its reason:
 
 - Reorthogonalisation: without it the small matrix gets copies of converged Ritz values. It is
   partial (module `orthogonality`): the small matrix is as good as with a pass over all vectors.
-- Directions may be preconditioned instead (module `preconditioned`): a Krylov space sees the few
-  largest curvatures of a deep network first, of thousands that matter.
+- Directions may be preconditioned instead (`keras_sfn.preconditioner`): a Krylov space sees the
+  few largest curvatures of a deep network first, of thousands that matter.
 - The grid of dampings is relative to the largest |Ritz value|, so that the scale of the loss does
   not matter, and after the first step only the neighbours of the last value are tried, which costs
   three evaluations of the loss instead of eight: see `damping.SearchDamping`.
@@ -33,6 +33,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_sfn.krylov import precision
 from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import directions, subspaces
 
@@ -50,6 +51,42 @@ OUTCOMES = (
     "candidate not finite",
 )
 _ACCEPTED, _NO_DECREASE, _LOSS, _GRADIENT, _PRODUCT, _CANDIDATE = range(len(OUTCOMES))
+
+
+class Problem(NamedTuple):
+    """The function to lower, frozen for one step, on flat vectors of shape (n,).
+
+    Attributes:
+        loss: Displacement from the current point -> scalar loss. (No point: as a vector it would be
+            held beside the variables during the whole step.)
+        gradient: Displacement from it -> gradient of the loss, shape (n,).
+        span: Makes the subspace, from the Hessian at the current point (perhaps that of a part of
+            the batch).
+        agree: See `subspaces.Agree`.
+    """
+
+    loss: Callable[[tf.Tensor], tf.Tensor]
+    gradient: Callable[[tf.Tensor], tf.Tensor]
+    span: subspaces.Span
+    agree: subspaces.Agree = lambda value: value
+
+
+class Settings(NamedTuple):
+    """Hyper-parameters that are fixed when the step is traced.
+
+    Attributes:
+        damping: The damping policy.
+        inner_steps: Steps in one subspace.
+        max_step_norm: Largest Euclidean norm of a step, or None.
+        direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
+        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
+    """
+
+    damping: damping_lib.Damping
+    inner_steps: int = 1
+    max_step_norm: float | None = None
+    direction: directions.Direction = directions.saddle_free_direction
+    leave_saddles: bool = True
 
 
 class StepResult(NamedTuple):
@@ -92,9 +129,9 @@ class StepResult(NamedTuple):
         return self.outcome <= _NO_DECREASE
 
 
-def saddle_free_step(
-    problem: subspaces.Problem,
-    settings: subspaces.Settings,
+def newton_step(
+    problem: Problem,
+    settings: Settings,
     loss: tf.Tensor,
     gradient: tf.Tensor,
     *,
@@ -106,7 +143,7 @@ def saddle_free_step(
     """Computes one step from the current point.
 
     Args:
-        problem: Loss, gradient and product.
+        problem: The function to lower.
         settings: Static hyper-parameters.
         loss: Scalar loss at the point.
         gradient: Shape (n,), at the point.
@@ -118,7 +155,7 @@ def saddle_free_step(
     finite_loss = tf.math.is_finite(loss)
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
-    subspace = subspaces.build(problem, settings, gradient, previous_step, damping, seed)
+    subspace = problem.span(gradient, previous_step, damping, seed)
     ritz, reduced, reduce, expand, shift = subspace
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
@@ -164,7 +201,7 @@ def saddle_free_step(
 
 def _raised(choice: damping_lib.Choice, damping: tf.Tensor, ritz_values: tf.Tensor) -> tf.Tensor:
     # A damping that rounding hides beside the curvature is raised without a trial.
-    epsilon = float(np.finfo(damping.dtype.as_numpy_dtype).eps)
+    epsilon = precision.epsilon(damping.dtype)
     visible = tf.maximum(damping, epsilon * tf.reduce_max(tf.abs(ritz_values)))
     return ~choice.accepted | ((damping > 0) & (choice.damping > 1.5 * visible))
 
@@ -186,7 +223,7 @@ def _clip(
 
 def _inner_steps(
     restricted: damping_lib.SubspaceLoss,
-    settings: subspaces.Settings,
+    settings: Settings,
     gradient_fn: Callable[[tf.Tensor], tf.Tensor],
     loss: tf.Tensor,
     gradient: tf.Tensor,
@@ -250,7 +287,7 @@ def _leave_saddle(
     choice: damping_lib.Choice,
 ) -> damping_lib.Choice:
     """Replaces a step that gets nowhere by one along the most negative Ritz vector."""
-    epsilon = float(np.finfo(loss.dtype.as_numpy_dtype).eps)
+    epsilon = precision.epsilon(loss.dtype)
     nowhere = choice.predicted_reduction <= epsilon * tf.abs(loss)
     if policy.monotone:
         nowhere |= ~choice.accepted

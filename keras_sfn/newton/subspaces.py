@@ -1,64 +1,22 @@
-"""The subspace of a step: which one it is, and the maps to its coordinates and back."""
+"""The subspace of a step: its Ritz pairs, and the maps to its coordinates and back.
+
+Three kinds: a Krylov space (`krylov_space`), the whole space (`whole_space`), and the span of
+preconditioned directions (`keras_sfn.preconditioner.subspace`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from keras_sfn.krylov import lanczos as lanczos_lib
+from keras_sfn.krylov import lanczos, row_blocks, vectors
 from keras_sfn.krylov import ritz as ritz_lib
-from keras_sfn.krylov import row_blocks, vectors
-from keras_sfn.newton import damping as damping_lib
-from keras_sfn.newton import directions
-from keras_sfn.preconditioner import subspace as preconditioned
 
-
-class Problem(NamedTuple):
-    """The function to lower, frozen for one step, on flat vectors of shape (n,).
-
-    Attributes:
-        loss: Displacement from the current point -> scalar loss. (No point: as a vector it would be
-            held beside the variables during the whole step.)
-        gradient: Displacement from it -> gradient of the loss, shape (n,).
-        matvec: v -> H v, the Hessian at the current point (perhaps of a part of the batch).
-        hessian: () -> that Hessian, shape (n, n); needed where `Settings.krylov_dimension` is None.
-        agree: What several processes that compute one step pass their results through, so that
-            they go on from the same numbers: each decides for itself which evaluation is next.
-        preconditioning: Of the directions in the subspace, or None for a Krylov subspace.
-    """
-
-    loss: Callable[[tf.Tensor], tf.Tensor]
-    gradient: Callable[[tf.Tensor], tf.Tensor]
-    matvec: Callable[[tf.Tensor], tf.Tensor]
-    hessian: Callable[[], tf.Tensor] | None = None
-    agree: Callable[[tf.Tensor], tf.Tensor] = lambda value: value
-    preconditioning: preconditioned.Preconditioning | None = None
-
-
-class Settings(NamedTuple):
-    """Hyper-parameters that are fixed when the step is traced.
-
-    Attributes:
-        damping: The damping policy.
-        krylov_dimension: Lanczos vectors a step; None for the whole space, by the dense Hessian.
-        inner_steps: Steps in one subspace.
-        reorthogonalize: Whether Lanczos vectors are kept orthonormal, to the root of the precision.
-        max_step_norm: Largest Euclidean norm of a step, or None.
-        direction: What the method makes of the eigenvalues, as in `damping.SubspaceLoss`.
-        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
-    """
-
-    damping: damping_lib.Damping
-    krylov_dimension: int | None
-    inner_steps: int = 1
-    reorthogonalize: bool = True
-    max_step_norm: float | None = None
-    direction: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = (
-        directions.saddle_free_direction
-    )
-    leave_saddles: bool = True
+# Several processes that compute one step pass their results through this, so that they continue
+# from the same numbers: each decides for itself which evaluation is next.
+Agree = Callable[[tf.Tensor], tf.Tensor]
 
 
 class Subspace(NamedTuple):
@@ -79,86 +37,128 @@ class Subspace(NamedTuple):
     shift: tf.Tensor | None = None
 
 
-def basis_rows(settings: Settings, size: int, use_previous_step: bool) -> int:
-    """Returns how many vectors of length `size` the basis of a step holds."""
-    if settings.krylov_dimension is None:
-        return size
-    return min(settings.krylov_dimension + use_previous_step, size)
+class Span(Protocol):
+    """Makes the subspace of a step."""
+
+    def __call__(
+        self,
+        gradient: tf.Tensor,
+        previous_step: tf.Tensor | None,
+        damping: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Subspace:
+        """Returns the subspace.
+
+        Args:
+            gradient: Shape (n,), at the current point.
+            previous_step: Shape (n,), joins the subspace, or None.
+            damping: Scalar state of the damping policy, negative before the first step.
+            seed: Shape (2,) integers for random directions.
+        """
 
 
-def build(
-    problem: Problem,
-    settings: Settings,
-    gradient: tf.Tensor,
-    previous_step: tf.Tensor | None,
-    damping: tf.Tensor,
-    seed: tf.Tensor,
-) -> Subspace:
-    """Returns the subspace of a step.
+def dimension(directions: int | None, size: int, use_previous_step: bool) -> int:
+    """Returns the dimension of a subspace.
 
     Args:
-        problem: What is lowered.
-        settings: Which subspace is built.
-        gradient: Shape (n,).
-        previous_step: Shape (n,), joins the subspace, or None.
-        damping: Scalar state of the damping policy.
-        seed: Shape (2,) integers for random directions.
+        directions: How many directions are made; None for the whole space.
+        size: n, the number of parameters.
+        use_previous_step: Whether the previous step joins.
     """
-    rows = basis_rows(settings, int(gradient.shape[0]), previous_step is not None)
-    if settings.krylov_dimension is None:
-        return _whole_space(problem, gradient)
-    if problem.preconditioning is not None:
-        scaled = preconditioned.build(
-            problem.matvec,
+    if directions is None:
+        return size
+    return min(directions + use_previous_step, size)
+
+
+def krylov_space(
+    matvec: Callable[[tf.Tensor], tf.Tensor],
+    directions: int,
+    reorthogonalize: bool,
+    agree: Agree,
+) -> Span:
+    """Returns what makes the Krylov space of the gradient.
+
+    Args:
+        matvec: v -> H v on shape (n,).
+        directions: Lanczos vectors, one product each.
+        reorthogonalize: Whether these are kept orthonormal, to the root of the precision.
+        agree: See `Agree`.
+    """
+
+    def span(
+        gradient: tf.Tensor,
+        previous_step: tf.Tensor | None,
+        damping: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Subspace:
+        del damping
+        rows = dimension(directions, int(gradient.shape[0]), previous_step is not None)
+        krylov = lanczos.tridiagonalise(
+            matvec,
             gradient,
             rows,
-            problem.preconditioning,
+            "partial" if reorthogonalize else "none",
             append=previous_step,
-            damping=damping,
             seed=seed,
         )
-        return _of_rows(problem, scaled.blocks, scaled.ritz, scaled.gradient, scaled.shift)
-    krylov = lanczos_lib.build(
-        problem.matvec,
-        gradient,
-        rows,
-        "partial" if settings.reorthogonalize else "none",
-        append=previous_step,
-        seed=seed,
-    )
-    # The first row is the gradient's direction: by its norm alone the vector itself need not be
-    # held while the others are made.
-    coordinates = vectors.norm(gradient) * tf.one_hot(0, rows, dtype=gradient.dtype)
-    return _of_rows(problem, krylov.blocks, ritz_lib.ritz_pairs(krylov.projected), coordinates)
+        # The first row is the gradient's direction: by its norm alone the vector itself need not be
+        # held while the others are made.
+        coordinates = vectors.norm(gradient) * tf.one_hot(0, rows, dtype=gradient.dtype)
+        return of_rows(krylov.blocks, ritz_lib.ritz_pairs(krylov.projected), coordinates, agree)
+
+    return span
 
 
-def _whole_space(problem: Problem, gradient: tf.Tensor) -> Subspace:
-    """The eigenvectors themselves are the basis."""
-    assert problem.hessian is not None
-    hessian = problem.hessian()
-    ritz = ritz_lib.ritz_pairs((hessian + tf.transpose(hessian)) / 2, on_host=True)
-    ritz = _agreed(problem, ritz)
+def whole_space(hessian: Callable[[], tf.Tensor], agree: Agree) -> Span:
+    """Returns what makes the whole space, with the eigenvectors of the Hessian as its basis.
 
-    def reduce(vector: tf.Tensor) -> tf.Tensor:
-        return problem.agree(tf.linalg.matvec(ritz.vectors, vector, True))
+    Args:
+        hessian: () -> the Hessian, shape (n, n).
+        agree: See `Agree`.
+    """
 
-    return Subspace(
-        ritz, reduce(gradient), reduce, lambda position: tf.linalg.matvec(ritz.vectors, position)
-    )
+    def span(
+        gradient: tf.Tensor,
+        previous_step: tf.Tensor | None,
+        damping: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Subspace:
+        del previous_step, damping, seed
+        matrix = hessian()
+        ritz = ritz_lib.ritz_pairs((matrix + tf.transpose(matrix)) / 2, on_host=True)
+        ritz = _agreed(ritz, agree)
+
+        def reduce(vector: tf.Tensor) -> tf.Tensor:
+            return agree(tf.linalg.matvec(ritz.vectors, vector, True))
+
+        def expand(position: tf.Tensor) -> tf.Tensor:
+            return tf.linalg.matvec(ritz.vectors, position)
+
+        return Subspace(ritz, reduce(gradient), reduce, expand)
+
+    return span
 
 
-def _of_rows(
-    problem: Problem,
+def of_rows(
     blocks: row_blocks.Blocks,
     ritz: ritz_lib.RitzPairs,
     coordinates: tf.Tensor,
+    agree: Agree,
     shift: tf.Tensor | None = None,
 ) -> Subspace:
-    """Returns the subspace of stored rows, from Ritz pairs and gradient in their coordinates."""
-    ritz = _agreed(problem, ritz)
+    """Returns the subspace that stored rows span.
+
+    Args:
+        blocks: The rows.
+        ritz: Ritz pairs in the coordinates of the rows.
+        coordinates: Shape (k,), of the gradient.
+        agree: See `Agree`.
+        shift: As in `Subspace`.
+    """
+    ritz = _agreed(ritz, agree)
 
     def rotated(coordinates: tf.Tensor) -> tf.Tensor:
-        return problem.agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
+        return agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
 
     def reduce(vector: tf.Tensor) -> tf.Tensor:
         return rotated(row_blocks.project(blocks, vector))
@@ -169,6 +169,6 @@ def _of_rows(
     return Subspace(ritz, rotated(coordinates), reduce, expand, shift)
 
 
-def _agreed(problem: Problem, ritz: ritz_lib.RitzPairs) -> ritz_lib.RitzPairs:
-    both = problem.agree(tf.concat([ritz.values[None], ritz.vectors], axis=0))
+def _agreed(ritz: ritz_lib.RitzPairs, agree: Agree) -> ritz_lib.RitzPairs:
+    both = agree(tf.concat([ritz.values[None], ritz.vectors], axis=0))
     return ritz._replace(values=both[0], vectors=both[1:])

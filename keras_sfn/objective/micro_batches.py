@@ -20,128 +20,61 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_sfn.backend import graphs
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import parameter_space
+from keras_sfn.objective import rows as rows_lib
+from keras_sfn.objective import traced as traced_lib
 
 # Far apart, so that the i-th generator of one slice never has the seed of another slice's.
 _SEEDS_A_SLICE = 2**16
-
-
-class Slices:
-    """A batch that is evaluated slice by slice.
-
-    Args:
-        data: Nested structure of tensors with the rows along the first axis, or None.
-        size: Rows of a slice; the last may have fewer.
-        loss_of: Function of a structure like `data` that returns a loss function, which in turn
-            returns `(loss, outputs)`.
-    """
-
-    def __init__(
-        self,
-        data: Any,
-        size: int,
-        loss_of: Callable[[Any], Callable[[], tuple[tf.Tensor, Any]]],
-    ) -> None:
-        self.size = size
-        self._loss_of = loss_of
-        self._first = next(part for part in keras.tree.flatten(data) if part is not None)
-        self._data = data
-        rows = self.rows()
-        if not isinstance(rows, int):
-            # XLA compiles a whole slice also for a batch that has none.
-            missing = tf.maximum(size - rows, 0)
-            self._data = keras.tree.map_structure(lambda part: pad_rows(part, missing), data)
-
-    def rows(self) -> Any:
-        """Returns the number of rows: an integer where it is known, or a scalar tensor."""
-        static = self._first.shape[0]
-        return tf.shape(self._first)[0] if static is None else int(static)
-
-    def loss_fn(self, start: Any, count: Any) -> Callable[[], tuple[tf.Tensor, Any]]:
-        """Returns the loss function of `count` rows from `start` on."""
-        return self._loss_of(take_rows(self._data, start, count))
-
-
-def take_rows(data: Any, start: Any, count: Any) -> Any:
-    """Returns `count` rows from `start` on of each part of a batch; None stays None."""
-
-    def take(part: Any) -> Any:
-        if part is None:
-            return None
-        # Whole sizes, since XLA cannot work out a rest where the start varies.
-        tail = _row_shape(part)
-        return tf.slice(part, [start, *[0] * len(tail)], [count, *tail])
-
-    return keras.tree.map_structure(take, data)
-
-
-def pad_rows(part: Any, missing: tf.Tensor) -> Any:
-    """Returns a part of a batch with so many rows of zeros after its own; None stays None."""
-    if part is None:
-        return None
-    return tf.concat([part, tf.zeros([missing, *_row_shape(part)], part.dtype)], axis=0)
-
-
-def _row_shape(part: tf.Tensor) -> list[Any]:
-    dynamic = tf.shape(part)
-    return [n if n is not None else dynamic[1 + i] for i, n in enumerate(part.shape[1:])]
 
 
 class MicroBatches:
     """Like `objective.Objective`, for a batch in slices.
 
     Args:
-        slices: The batch.
+        data: Nested structure of tensors with the rows along the first axis, or None.
+        size: Rows of a slice; the last may have fewer.
+        loss_of: Maps a structure like `data` to a loss function.
         space: The variables that are the function's argument.
+        traced: What the trace of one slice's loss shows.
+        draws: As of `objective.Objective`.
+        seed: As of `objective.Objective`; each slice draws from seeds of its own.
 
-    Attributes:
-        seed_generators: As of `objective.Objective`.
+    Raises:
+        NotImplementedError: The loss calls `stop_gradient`, whose values would have to be kept for
+            each slice.
     """
 
-    def __init__(self, slices: Slices, space: parameter_space.ParameterSpace) -> None:
-        self.space = space
-        self.seed_generators: list[keras.Variable] = []
-        self._slices = slices
-        self._seed: tf.Tensor | None = None
-        self._draws: list[Any] = []
-        self._updated: list[keras.Variable] = []
-        self._outputs: Any = None
-        self._specs: list[tf.TensorSpec] = []
-
-    def reseed(self, seed: tf.Tensor) -> None:
-        """See `objective.Objective.reseed`."""
-        self._seed = seed
-
-    def example(self) -> objective_lib.Objective:
-        """Returns the first slice's objective, after a trace that tells what a slice gives.
-
-        Raises:
-            NotImplementedError: The loss calls `stop_gradient`, whose values would have to be kept
-                for each slice.
-        """
-        rows, size = self._slices.rows(), self._slices.size
-        part = self._part(0, 0, min(size, rows) if isinstance(rows, int) else size)
-
-        def evaluate(point: tf.Tensor) -> tf.Tensor:
-            evaluation = part.evaluate(self.space.unflatten(point))
-            self._updated = [variable for variable, _ in evaluation.updates]
-            self._outputs = evaluation.outputs
-            return evaluation.loss
-
-        graph = graphs.trace(evaluate, tf.TensorSpec((self.space.size,), self.space.dtype))
-        if graphs.calls_stop_gradient(graph):
+    def __init__(
+        self,
+        data: Any,
+        size: int,
+        loss_of: objective_lib.LossOf,
+        space: parameter_space.ParameterSpace,
+        traced: traced_lib.Traced,
+        *,
+        draws: list[Any] | None = None,
+        seed: tf.Tensor | None = None,
+    ) -> None:
+        if traced.error is not None:
+            raise traced.error
+        if traced.stops_gradient:
             raise NotImplementedError(
                 "`micro_batch_size` cannot be used with a loss that calls `stop_gradient`: what it "
                 "stops must stay constant within a step, for each slice. Received: "
                 f"micro_batch_size={size}. Use micro_batch_size=None and a smaller batch."
             )
-        flat = keras.tree.flatten(self._outputs)
-        self._specs = [tf.TensorSpec(output.shape, output.dtype) for output in flat]
-        self._outputs = keras.tree.map_structure(lambda _: None, self._outputs)
-        self.seed_generators = part.seed_generators
-        return part
+        self.space = space
+        self._size = size
+        self._loss_of = loss_of
+        known = rows_lib.static_count(data)
+        self._rows = rows_lib.count(data) if known is None else known
+        # XLA compiles a whole slice also for a batch that has none.
+        self._data = rows_lib.padded(data, size)
+        self._traced = traced
+        self._draws: list[Any] = [] if draws is None else draws
+        self._seed = seed
 
     def over_parts(
         self, compute: Callable[[objective_lib.Objective], tf.Tensor], shape: tuple[int, ...]
@@ -163,7 +96,8 @@ class MicroBatches:
         self, point: parameter_space.Point, *, hold_constants: bool = False
     ) -> tuple[objective_lib.Evaluation, tf.Tensor]:
         """See `objective.Objective.evaluation_and_gradient`; the outputs are those of all rows."""
-        del hold_constants  # `example` refuses losses that have any.
+        del hold_constants  # Losses that have any are refused.
+        traced = self._traced
 
         def compute(part: objective_lib.Objective) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
             evaluation, gradient = part.evaluation_and_gradient(point)
@@ -173,21 +107,21 @@ class MicroBatches:
         zeros = [
             tf.zeros((), self.space.dtype),
             tf.zeros((self.space.size,), self.space.dtype),
-            *(tf.zeros(v.shape, v.value.dtype) for v in self._updated),
+            *(tf.zeros(v.shape, v.value.dtype) for v in traced.updated),
         ]
-        (loss, gradient, *values), outputs = self._run(compute, zeros, self._specs)
-        updates = list(zip(self._updated, values, strict=True))
-        packed = keras.tree.pack_sequence_as(self._outputs, outputs)
+        specs = keras.tree.flatten(traced.outputs)
+        (loss, gradient, *values), outputs = self._run(compute, zeros, specs)
+        updates = list(zip(traced.updated, values, strict=True))
+        packed = keras.tree.pack_sequence_as(traced.outputs, outputs)
         return objective_lib.Evaluation(loss, packed, updates), gradient
 
     def _part(self, index: Any, start: Any, count: Any) -> objective_lib.Objective:
-        part = objective_lib.Objective(
-            self._slices.loss_fn(start, count), self.space, draws=self._draws
-        )
-        if self._seed is not None:
-            offset = tf.cast(_SEEDS_A_SLICE * tf.convert_to_tensor(index), self._seed.dtype)
-            part.reseed(self._seed + tf.stack([offset, tf.zeros_like(offset)]))
-        return part
+        seed = self._seed
+        if seed is not None:
+            offset = tf.cast(_SEEDS_A_SLICE * tf.convert_to_tensor(index), seed.dtype)
+            seed = seed + tf.stack([offset, tf.zeros_like(offset)])
+        loss_fn = self._loss_of(rows_lib.take(self._data, start, count))
+        return objective_lib.Objective(loss_fn, self.space, draws=self._draws, seed=seed)
 
     def _run(
         self,
@@ -202,7 +136,7 @@ class MicroBatches:
             totals: Zeros of the shapes to sum.
             outputs: What the outputs of one slice look like.
         """
-        rows, size = self._slices.rows(), self._slices.size
+        rows, size = self._rows, self._size
         full = rows // size
         rest = rows - full * size
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import keras
 import numpy as np
@@ -20,6 +20,11 @@ import tensorflow as tf
 
 from keras_sfn.backend import second_derivatives
 from keras_sfn.objective import parameter_space
+
+# () -> the scalar loss and whatever else is returned: a model's predictions.
+LossFunction: TypeAlias = Callable[[], tuple[tf.Tensor, Any]]
+# A batch, or rows of it -> its loss function.
+LossOf: TypeAlias = Callable[[Any], LossFunction]
 
 
 class Evaluation(NamedTuple):
@@ -40,16 +45,6 @@ class Loss(Protocol):
     """What a step asks of a loss: `Objective`, or several of them summed."""
 
     space: parameter_space.ParameterSpace
-
-    @property
-    def seed_generators(self) -> list[keras.Variable]:
-        """See `Objective`."""
-
-    def reseed(self, seed: tf.Tensor) -> None:
-        """See `Objective.reseed`."""
-
-    def example(self) -> Objective:
-        """See `Objective.example`."""
 
     def over_parts(
         self, compute: Callable[[Objective], tf.Tensor], shape: tuple[int, ...]
@@ -77,6 +72,8 @@ class Objective:
         space: The variables that are the function's argument.
         draws: Shared by objectives that must see the same random numbers of Python and NumPy; empty
             at first.
+        seed: Shape (2,) integers or None. The i-th seed generator holds this plus [i, 0] at the
+            start of each evaluation; its own state still moves by as much as the pass moves it.
 
     Attributes:
         seed_generators: States of the `keras.random.SeedGenerator`s that the loss draws from, in
@@ -85,28 +82,19 @@ class Objective:
 
     def __init__(
         self,
-        loss_fn: Callable[[], tuple[tf.Tensor, Any]],
+        loss_fn: LossFunction,
         space: parameter_space.ParameterSpace,
         *,
         draws: list[Any] | None = None,
+        seed: tf.Tensor | None = None,
     ) -> None:
         self._loss_fn = loss_fn
         self.space = space
         self._read_before: frozenset[int] | None = None
         self._constants = second_derivatives.Constants()
         self._python_random: list[Any] = [] if draws is None else draws
-        self._seed: tf.Tensor | None = None
-        self.seed_generators: list[keras.Variable] = []
-
-    def reseed(self, seed: tf.Tensor) -> None:
-        """Sets what the i-th seed generator holds at the start of each evaluation from now on.
-
-        Its own state still moves as it would without: by as much as the pass moves it.
-
-        Args:
-            seed: Shape (2,) integers, to which [i, 0] is added.
-        """
         self._seed = seed
+        self.seed_generators: list[keras.Variable] = []
 
     def evaluate(
         self, parameters: Sequence[tf.Tensor], *, hold_constants: bool = False
@@ -134,10 +122,6 @@ class Objective:
         self.seed_generators = self.seed_generators or list(scope.generators)
         return Evaluation(_check_loss(loss), outputs, scope.all_updates())
 
-    def example(self) -> Objective:
-        """Returns an objective whose trace shows what this one consists of: itself."""
-        return self
-
     def over_parts(
         self, compute: Callable[[Objective], tf.Tensor], shape: tuple[int, ...]
     ) -> tf.Tensor:
@@ -162,17 +146,30 @@ class Objective:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
             evaluation = self.evaluate(parameters, hold_constants=hold_constants)
-        gradients = tape.gradient(evaluation.loss, parameters)
+        gradient = self.joined(tape.gradient(evaluation.loss, parameters), parameters)
+        loss = tf.cast(evaluation.loss, self.space.dtype)
+        return evaluation._replace(loss=loss), gradient
+
+    def joined(
+        self, gradients: Sequence[tf.Tensor | None], parameters: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        """Returns gradients as a vector of shape (n,), with zeros where there is none.
+
+        Args:
+            gradients: What a tape gave, one a variable.
+            parameters: One tensor a variable.
+
+        Raises:
+            ValueError: There is no gradient at all.
+        """
         if all(gradient is None for gradient in gradients):
             raise ValueError(_INDEPENDENT)
-        gradient = self.space.flatten(
+        return self.space.flatten(
             [
                 tf.zeros_like(p) if g is None else g
                 for g, p in zip(gradients, parameters, strict=True)
             ]
         )
-        loss = tf.cast(evaluation.loss, self.space.dtype)
-        return evaluation._replace(loss=loss), gradient
 
     def gradient(self, point: parameter_space.Point) -> tf.Tensor:
         """Returns the gradient at a point, shape (n,)."""

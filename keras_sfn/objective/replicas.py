@@ -14,119 +14,53 @@ Moving statistics move once a step, by the mean of what the replicas would have 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_sfn.backend import collectives, graphs
-from keras_sfn.objective import micro_batches, parameter_space
+from keras_sfn.backend import collectives
 from keras_sfn.objective import objective as objective_lib
-
-LossOf = Callable[[Any], Callable[[], tuple[tf.Tensor, Any]]]
-
-# Odd, so that all replicas have different seeds, and these lie far apart (2**32 over the golden
-# ratio): the i-th generator or slice of one replica never has the seed of another replica's.
-_SEEDS_A_REPLICA = 2654435769
-
-
-def count_rows(rows: Any) -> tf.Tensor:
-    """Returns the rows of each replica, shape (replicas,) integers, from each replica's own."""
-
-    def place(own: tf.Tensor) -> tf.Tensor:
-        return own * tf.one_hot(collectives.index(), collectives.number(), dtype=own.dtype)
-
-    return collectives.total(collectives.run(place, rows))
-
-
-def first_rows(data: Any, rows: tf.Tensor, wanted: int) -> tuple[Any, tf.Tensor]:
-    """Returns each replica's part of the first `wanted` rows of the batch, and its length.
-
-    Args:
-        data: Structure of values with rows.
-        rows: Shape (replicas,), how many rows each replica has.
-        wanted: A number of rows of the whole batch.
-    """
-    before = tf.cumsum(rows, exclusive=True)
-    taken = tf.clip_by_value(wanted - before, 0, rows)
-
-    def take(own: Any) -> Any:
-        return keras.tree.map_structure(
-            lambda part: None if part is None else part[: taken[collectives.index()]], own
-        )
-
-    return collectives.run(take, data), taken
-
-
-class Shares(NamedTuple):
-    """A batch as the replicas hold it.
-
-    Attributes:
-        data: Structure of values, with the rows of each replica along their first axis.
-        loss_of: Function of one replica's part of `data` that returns a loss function, which in
-            turn returns `(loss, outputs)`. Losses are as Keras scales them: a mean is divided by
-            the number of replicas.
-        rows: Shape (replicas,), how many rows each replica has; None if that is not known, and the
-            loss is the sum of the replicas' losses.
-        slice_rows: Rows that a replica evaluates at a time, or None for all.
-        is_sum: Whether losses are sums over rows instead of means.
-        synchronized: Whether layers sum over the replicas by themselves, or may do so.
-    """
-
-    data: Any
-    loss_of: LossOf
-    rows: tf.Tensor | None = None
-    slice_rows: int | None = None
-    is_sum: bool = False
-    synchronized: bool = False
+from keras_sfn.objective import parameter_space
 
 
 class Replicas:
     """Like `objective.Objective`, for a batch on several replicas; made and used inside `once`.
 
     Args:
-        shares: The batch.
+        parts: The loss of each replica of this process, by the replica's index.
         space: The variables that are the function's argument.
-
-    Attributes:
-        synchronized: Whether layers sum over the replicas by themselves.
+        counts: As of `replica_batch.ReplicaBatch`.
+        may_be_empty: Whether a replica may have no rows.
+        padded: Whether such a replica has a row of zeros in their place.
+        is_sum: As of `replica_batch.ReplicaBatch`.
+        can_be_compiled: Whether XLA can compile what a replica evaluates.
     """
 
-    def __init__(self, shares: Shares, space: parameter_space.ParameterSpace) -> None:
+    def __init__(
+        self,
+        parts: dict[int, objective_lib.Loss],
+        space: parameter_space.ParameterSpace,
+        counts: tf.Tensor | None,
+        *,
+        may_be_empty: bool,
+        padded: bool,
+        is_sum: bool,
+        can_be_compiled: bool,
+    ) -> None:
         self.space = space
-        self.synchronized = shares.synchronized
-        self._shares = shares
-        self._rows: Any = shares.rows
+        self._parts = parts
+        self._counts: Any = counts
+        self._may_be_empty, self._padded = may_be_empty, padded
+        self._is_sum = is_sum
+        self._can_be_compiled = can_be_compiled
         self._jit_compile = False
-        self._parts: dict[int, objective_lib.Loss] = {}
-        self._may_be_empty = self._padded = False
         self._outputs: Any = None
         self._updated: list[keras.Variable] = []
-        self._example: objective_lib.Objective
-        collectives.run(self._prepare, shares.data)
-        self._first = self._parts[min(self._parts)]
-
-    @property
-    def seed_generators(self) -> list[keras.Variable]:
-        """See `objective.Objective`."""
-        return self._first.seed_generators
-
-    def reseed(self, seed: tf.Tensor) -> None:
-        """See `objective.Objective.reseed`; each replica draws from seeds of its own."""
-        for index, part in self._parts.items():
-            part.reseed(seed + tf.constant([index * _SEEDS_A_REPLICA, 0], seed.dtype))
-
-    def example(self) -> objective_lib.Objective:
-        """Returns an objective of one of this process's replicas."""
-        return self._example
 
     def compile_parts(self, jit_compile: bool) -> None:
         """Lets XLA compile what a replica evaluates, where that is possible."""
-        if jit_compile and not self.synchronized:
-            # What is held constant would have to leave the compiled function of its replica.
-            spec = tf.TensorSpec((self.space.size,), self.space.dtype)
-            graph = graphs.trace(self._example.loss, spec)
-            self._jit_compile = not graphs.calls_stop_gradient(graph)
+        self._jit_compile = jit_compile and self._can_be_compiled
 
     def over_parts(
         self, compute: Callable[[objective_lib.Objective], tf.Tensor], shape: tuple[int, ...]
@@ -179,51 +113,6 @@ class Replicas:
         packed = keras.tree.pack_sequence_as(self._outputs, outputs)
         return objective_lib.Evaluation(tf.reshape(loss, ()), packed, updates), gradient
 
-    def _prepare(self, data: Any) -> None:
-        """Makes the loss of one replica's rows, in that replica's code."""
-        shares = self._shares
-        first = next((part for part in keras.tree.flatten(data) if tf.is_tensor(part)), None)
-        may_be_empty = False
-        if self._rows is not None and first is not None:
-            may_be_empty = first.shape[0] in (None, 0)
-        padded = may_be_empty and not shares.is_sum and not shares.synchronized
-        self._may_be_empty |= may_be_empty
-        self._padded |= padded
-        if padded:
-            # Layers and losses may refuse zero rows, or give NaN. (A sum over none is right, and
-            # synchronised statistics would count a row too many.)
-            missing = tf.maximum(1 - self._rows[collectives.index()], 0)
-            data = keras.tree.map_structure(lambda p: micro_batches.pad_rows(p, missing), data)
-
-        def weighted(part: Any) -> Callable[[], tuple[tf.Tensor, Any]]:
-            loss_fn = shares.loss_of(part)
-            if self._rows is None or shares.is_sum:
-                return loss_fn
-            weight = self._fraction() * collectives.number()
-
-            def loss_and_outputs() -> tuple[tf.Tensor, Any]:
-                loss, outputs = loss_fn()
-                return loss * tf.cast(weight, loss.dtype), outputs
-
-            return loss_and_outputs
-
-        part: objective_lib.Loss = objective_lib.Objective(weighted(data), self.space)
-        if shares.slice_rows is not None:
-            slices = micro_batches.Slices(data, shares.slice_rows, weighted)
-            rows = slices.rows()
-            if not isinstance(rows, int) or rows > shares.slice_rows:
-                part = micro_batches.MicroBatches(slices, self.space)
-        self._parts[collectives.index()] = part
-        self._example = part.example()
-
-    def _fraction(self) -> tf.Tensor:
-        """This replica's part of all rows, as a float64 scalar."""
-        rows = self._rows
-        if rows is None:
-            return tf.constant(1 / collectives.number(), tf.float64)
-        total = tf.maximum(tf.reduce_sum(rows), 1)
-        return tf.cast(rows[collectives.index()], tf.float64) / tf.cast(total, tf.float64)
-
     def _call(self, compute: Callable[[objective_lib.Loss], Any]) -> Any:
         """Calls `compute` with this replica's loss, in that replica's code."""
         part = self._parts[collectives.index()]
@@ -237,24 +126,36 @@ class Replicas:
     def _masked(self, value: tf.Tensor) -> tf.Tensor:
         """Returns zero, whatever no rows or padding gave, where this replica has no rows."""
         # A sum over no rows is zero by itself, but for this replica's part of the regularisation.
-        return value if self._shares.is_sum else self._unless_empty(value, tf.zeros_like(value))
+        return value if self._is_sum else self._unless_empty(value, tf.zeros_like(value))
 
     def _share(self, variable: keras.Variable, value: tf.Tensor) -> tf.Tensor:
         """This replica's part of the new value of a variable, which is the sum of these."""
         if variable.aggregation == "sum":  # Each replica holds a part: metrics inside layers.
             return self._unless_empty(value, tf.cast(variable.value, value.dtype))
-        part = value * tf.cast(self._fraction(), value.dtype)
+        part = value * tf.cast(fraction(self._counts), value.dtype)
         return self._unless_empty(part, tf.zeros_like(part))
 
     def _unless_empty(self, value: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
         if not self._may_be_empty:
             return value
-        return tf.where(self._rows[collectives.index()] > 0, value, otherwise)
+        return tf.where(self._counts[collectives.index()] > 0, value, otherwise)
 
     def _trimmed(self, output: tf.Tensor) -> tf.Tensor:
         if not self._padded or output.shape.rank == 0:
             return output
-        return output[: self._rows[collectives.index()]]
+        return output[: self._counts[collectives.index()]]
+
+
+def fraction(counts: tf.Tensor | None) -> tf.Tensor:
+    """Returns this replica's part of all rows, a float64 scalar; called in its code.
+
+    Args:
+        counts: As of `Replicas`.
+    """
+    if counts is None:
+        return tf.constant(1 / collectives.number(), tf.float64)
+    total = tf.maximum(tf.reduce_sum(counts), 1)
+    return tf.cast(counts[collectives.index()], tf.float64) / tf.cast(total, tf.float64)
 
 
 def _is_floating(variable: keras.Variable) -> bool:

@@ -1,35 +1,66 @@
-"""The arguments of the optimizers: which values they take, and what a step makes of them."""
+"""The arguments of the optimizers: which values they take, and which kind of step they ask for."""
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import tensorflow as tf
+from typing import Any, NamedTuple
 
 from keras_sfn import validation
+from keras_sfn.backend import collectives
 from keras_sfn.curvature import products
 from keras_sfn.newton import damping as damping_lib
-from keras_sfn.newton import subspaces
+from keras_sfn.newton import directions, step, subspaces
+from keras_sfn.objective import parameter_space
+from keras_sfn.objective import traced as traced_lib
+from keras_sfn.optimizers import memory
 
 DEFAULT_DAMPING_GRID = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
-# What "auto" stands for, by the kind of step: what did best over the tasks of docs/benchmarks.md.
+
+class Method(NamedTuple):
+    """What sets an optimizer apart from the others.
+
+    Attributes:
+        direction: What it makes of the eigenvalues.
+        leave_saddles: Whether a step that gets nowhere goes along negative curvature instead.
+    """
+
+    direction: directions.Direction
+    leave_saddles: bool
+
+
+class StepKind(enum.Enum):
+    """Where a step looks for its subspace."""
+
+    PRECONDITIONED = "preconditioned directions"
+    PRECONDITIONED_LOOPS = "preconditioned directions of a loss with loops"
+    KRYLOV = "Lanczos vectors"
+    WHOLE = "the whole Hessian"
+
+    @property
+    def preconditioned(self) -> bool:
+        """Whether directions are scaled by a preconditioner."""
+        return self in (StepKind.PRECONDITIONED, StepKind.PRECONDITIONED_LOOPS)
+
+
+# The values of "auto", by the kind of step: what did best over the tasks of docs/benchmarks.md.
 # Through a loop the approximation of the curvature is rougher, and more directions pay.
-_AUTO: dict[str, dict[str, Any]] = {
-    "kronecker": {"krylov_dimension": 1, "damping": "adaptive", "curvature_batch_size": "auto"},
-    "kronecker, loops": {
+_AUTO: dict[StepKind, dict[str, Any]] = {
+    StepKind.PRECONDITIONED: {
+        "krylov_dimension": 1,
+        "damping": "adaptive",
+        "curvature_batch_size": "auto",
+    },
+    StepKind.PRECONDITIONED_LOOPS: {
         "krylov_dimension": 3,
         "damping": "adaptive",
         "curvature_batch_size": "auto",
     },
-    "krylov": {"krylov_dimension": 10, "damping": "search", "curvature_batch_size": None},
+    StepKind.KRYLOV: {"krylov_dimension": 10, "damping": "search", "curvature_batch_size": None},
+    StepKind.WHOLE: {"damping": "search", "curvature_batch_size": None},
 }
-
-# Rows of a batch whose curvature is taken under "auto": one in so many, and not fewer than these.
-_CURVATURE_SHARE = 16
-_LEAST_CURVATURE_ROWS = 256
 
 # What an optimizer has that does not take the argument.
 _ABSENT = {
@@ -44,16 +75,154 @@ _ABSENT = {
 }
 
 
-def complete(options: dict[str, Any]) -> dict[str, Any]:
-    """Checks arguments and returns them with what stands in for those not taken.
+class Arguments:
+    """Holds the arguments, and the kind of step in use: the first loss decides among those open.
+
+    Args:
+        passed: An optimizer's own arguments, by name.
+        method: What sets the optimizer apart.
 
     Raises:
-        ValueError: One is out of range, or contradicts another.
+        ValueError: An argument is out of range, or contradicts another.
+
+    Attributes:
+        values: The arguments, with what stands in for those that the optimizer does not take.
+        kind: The kind of step in use.
     """
-    for name, value in options.items():
-        if name in _CHECKS:
-            _CHECKS[name](name, value)
-    complete = _ABSENT | options
+
+    def __init__(self, passed: dict[str, Any], method: Method) -> None:
+        self.values = _complete(passed)
+        self._method = method
+        self._open = _open_kinds(self.values)
+        self.kind = self._open[0]
+
+    @property
+    def may_be_preconditioned(self) -> bool:
+        """Whether a kind with preconditioned directions is open."""
+        return self._open[0].preconditioned
+
+    @property
+    def in_use(self) -> dict[str, Any]:
+        """All arguments, with values in the place of "auto", and `preconditioner`."""
+        named = {"preconditioner": "kronecker" if self.kind.preconditioned else None}
+        return self._resolved(self.kind) | named
+
+    @property
+    def settings(self) -> step.Settings:
+        """What a step of the kind in use is traced with."""
+        values = self._resolved(self.kind)
+        return step.Settings(
+            damping=_damping_policy(values["damping"]),
+            inner_steps=values["inner_steps"],
+            max_step_norm=values["max_step_norm"],
+            direction=self._method.direction,
+            leave_saddles=self._method.leave_saddles,
+        )
+
+    def decide(self, traced: traced_lib.Traced) -> None:
+        """Finds out, at the first step, of which kind this and all later steps are.
+
+        Args:
+            traced: What the trace of the first loss shows.
+        """
+        if len(self._open) == 1:
+            return
+        if not traced.of_outputs or not collectives.alone():
+            kind = StepKind.KRYLOV
+        elif traced.has_loops:
+            kind = StepKind.PRECONDITIONED_LOOPS
+        else:
+            kind = StepKind.PRECONDITIONED
+        # Once and for all: state and trace belong to it.
+        self.kind, self._open = kind, (kind,)
+
+    def curvature_rows(self, divisible: bool) -> int | str | None:
+        """Returns of how many rows the Hessian is: a number, "auto", or None for all.
+
+        Args:
+            divisible: Whether a part of the batch may be taken for all of it.
+        """
+        wanted: int | str | None = self._resolved(self.kind)["curvature_batch_size"]
+        return wanted if divisible else None
+
+    def parts_may_be_sampled(self, divisible: bool) -> bool:
+        """Returns whether samples for the preconditioner may be of parts of the batch.
+
+        Args:
+            divisible: Whether a part of the batch may be taken for all of it.
+        """
+        return divisible and self.values["curvature_batch_size"] is not None
+
+    def dimension(self, size: int) -> int:
+        """Returns the dimension of the subspace of a step of the kind in use.
+
+        Args:
+            size: n, the number of parameters.
+        """
+        return self._dimension(self.kind, size)
+
+    def largest_dimension(self, size: int) -> int:
+        """Returns the largest dimension of any kind that is open.
+
+        Args:
+            size: n, the number of parameters.
+        """
+        return max(self._dimension(kind, size) for kind in self._open)
+
+    def refuse_too_large(
+        self, space: parameter_space.ParameterSpace, numbers_of_preconditioner: int
+    ) -> None:
+        """Raises where a step of the kind in use cannot fit into memory.
+
+        Args:
+            space: The parameters.
+            numbers_of_preconditioner: How many numbers a preconditioner keeps.
+
+        Raises:
+            MemoryError: It cannot.
+        """
+        if self.kind is StepKind.WHOLE:
+            memory.refuse_hessian_too_large(space)
+            return
+        memory.refuse_basis_too_large(
+            space, self.dimension(space.size), factors=numbers_of_preconditioner
+        )
+
+    def _resolved(self, kind: StepKind) -> dict[str, Any]:
+        values = self.values
+        chosen = {name: value for name, value in _AUTO[kind].items() if values[name] == "auto"}
+        return values | chosen
+
+    def _dimension(self, kind: StepKind, size: int) -> int:
+        directions_of = self._resolved(kind)["krylov_dimension"]
+        return subspaces.dimension(directions_of, size, self.values["use_previous_step"])
+
+
+def parted(named: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the arguments of an optimizer as its own and those of every Keras optimizer.
+
+    Args:
+        named: All arguments by name.
+
+    Raises:
+        ValueError: One that is Keras's is out of range.
+    """
+    own = {name: value for name, value in named.items() if name in _CHECKS}
+    of_keras = {name: value for name, value in named.items() if name not in _CHECKS}
+    validation.within("weight_decay", of_keras["weight_decay"], 0, math.inf, optional=True)
+    validation.boolean("use_ema", of_keras["use_ema"])
+    validation.within("ema_momentum", of_keras["ema_momentum"], 0, 1)
+    frequency = of_keras["ema_overwrite_frequency"]
+    validation.integer_at_least("ema_overwrite_frequency", frequency, 1, optional=True)
+    of_keras["learning_rate"] = validation.learning_rate(of_keras["learning_rate"])
+    return own, of_keras
+
+
+def _complete(passed: dict[str, Any]) -> dict[str, Any]:
+    """Checks arguments and returns them with what stands in for those not taken."""
+    for name, value in passed.items():
+        _CHECKS[name](name, value)
+    complete = _ABSENT | passed
     if complete["krylov_dimension"] is None:
         if complete["jit_compile"] is True:
             raise ValueError(
@@ -65,84 +234,13 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def kinds(options: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the kinds of step that completed options leave open.
-
-    "kronecker" has preconditioned directions, "kronecker, loops" is the same for a loss with loops,
-    "krylov" has a plain Krylov space (or the whole). The first that the loss allows is taken.
-    """
-    if options["krylov_dimension"] == "auto":
-        return ("kronecker", "kronecker, loops", "krylov")
-    return ("krylov",)
-
-
-def resolved(options: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Returns completed options with values in the place of "auto", and `preconditioner`.
-
-    Args:
-        options: Completed options.
-        kind: One of `kinds(options)`.
-    """
-    chosen = {name: value for name, value in _AUTO[kind].items() if options[name] == "auto"}
-    return options | chosen | {"preconditioner": None if kind == "krylov" else "kronecker"}
-
-
-def curvature_rows(wanted: int | str, rows: Any) -> Any:
-    """Returns of how many rows of a batch the curvature is taken.
-
-    Args:
-        wanted: A number of rows, or "auto".
-        rows: Of the batch, a scalar tensor.
-    """
-    if wanted == "auto":
-        wanted = tf.maximum(rows // _CURVATURE_SHARE, _LEAST_CURVATURE_ROWS)
-    return tf.minimum(wanted, rows)
-
-
-def part_of_rows(index: Any, count: int, rows: Any) -> tuple[Any, Any]:
-    """Returns start and length of the i-th of `count` parts of a batch, which together are all.
-
-    They overlap where the rows of one would be too few.
-
-    Args:
-        index: Scalar integer, i.
-        count: Of the parts, at least 2.
-        rows: Of the batch, a scalar tensor.
-    """
-    size = tf.minimum(tf.maximum(-(-rows // count), _LEAST_CURVATURE_ROWS), rows)
-    return index * (rows - size) // (count - 1), size
-
-
-def settings(
-    options: dict[str, Any], direction: Callable[..., Any], leave_saddles: bool
-) -> subspaces.Settings:
-    """Returns what a step is traced with, from resolved options."""
-    return subspaces.Settings(
-        damping=_damping_policy(options["damping"]),
-        krylov_dimension=options["krylov_dimension"],
-        inner_steps=options["inner_steps"],
-        reorthogonalize=options["reorthogonalize"],
-        max_step_norm=options["max_step_norm"],
-        direction=direction,
-        leave_saddles=leave_saddles,
-    )
-
-
-def check_keras_options(options: dict[str, Any]) -> None:
-    """Checks the arguments that are Keras's own.
-
-    Raises:
-        ValueError: One is unknown, not supported, or out of range.
-    """
-    rest = dict(options)
-    validation.within("weight_decay", rest.pop("weight_decay"), 0, math.inf, optional=True)
-    validation.boolean("use_ema", rest.pop("use_ema"))
-    validation.within("ema_momentum", rest.pop("ema_momentum"), 0, 1)
-    frequency = rest.pop("ema_overwrite_frequency")
-    validation.integer_at_least("ema_overwrite_frequency", frequency, 1, optional=True)
-    for known in ("learning_rate", "name"):
-        rest.pop(known)
-    validation.refuse_keras_options(rest)
+def _open_kinds(values: dict[str, Any]) -> tuple[StepKind, ...]:
+    """Returns the kinds of step among which the first loss decides, the wanted one first."""
+    if values["krylov_dimension"] is None:
+        return (StepKind.WHOLE,)
+    if values["krylov_dimension"] == "auto":
+        return (StepKind.PRECONDITIONED, StepKind.PRECONDITIONED_LOOPS, StepKind.KRYLOV)
+    return (StepKind.KRYLOV,)
 
 
 def _count(name: str, value: Any) -> None:

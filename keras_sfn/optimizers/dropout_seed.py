@@ -9,24 +9,14 @@ draws from this seed and the number of the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import keras
 import tensorflow as tf
-
-from keras_sfn.objective import objective as objective_lib
 
 _UNSET = -1
 
 # Seeds of one generator in one step, of which a pass draws one for each use of the generator.
 _SEEDS_A_STEP = 1024
-
-
-class Seeded(Protocol):
-    """What is evaluated with seeds of its own."""
-
-    def reseed(self, seed: tf.Tensor) -> None:
-        """See `objective.Objective.reseed`."""
 
 
 class DropoutSeed:
@@ -45,24 +35,20 @@ class DropoutSeed:
             name="dropout_seed",
         )
 
-    def set(
-        self, loss: objective_lib.Loss, others: Sequence[Seeded | None], step: tf.Tensor
-    ) -> None:
-        """Lets the generators in the losses of a step draw from the seed.
+    def of_step(self, generators: Sequence[keras.Variable], step: tf.Tensor) -> tf.Tensor | None:
+        """Returns the seed from which the generators of a loss draw in one step, shape (2,).
 
         Args:
-            loss: Its generators are looked at, at the first step.
-            others: Those of the same model, or None.
+            generators: States of the generators, in the order in which the loss uses them.
             step: Scalar integer, how many steps were taken.
+
+        Returns:
+            The seed, or None where there are no generators.
         """
-        generators = loss.seed_generators
         if not generators:
-            return
+            return None
         seed = tf.convert_to_tensor(self._seed)
         first = tf.convert_to_tensor(generators[0])[0]
         seed = tf.where(seed < 0, tf.cast(first, seed.dtype), seed)
         self._seed.assign(seed)
-        count = _SEEDS_A_STEP * tf.cast(step, seed.dtype)
-        for each in (loss, *others):
-            if each is not None:
-                each.reseed(tf.stack([seed, count]))
+        return tf.stack([seed, _SEEDS_A_STEP * tf.cast(step, seed.dtype)])

@@ -56,7 +56,7 @@ def count(counts: tf.Tensor, result: step_lib.StepResult) -> tf.Tensor:
     return tf.where(result.finite, tf.stack([counts[0], 0, counts[2]]), failed)
 
 
-def report(counts: np.ndarray, limit: int | None, warned: bool) -> bool:
+def warn_or_raise(counts: np.ndarray, limit: int | None, warned: bool) -> bool:
     """Warns of the first failure and raises after too many in a row.
 
     Args:

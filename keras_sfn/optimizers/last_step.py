@@ -59,21 +59,21 @@ class LastStep(NamedTuple):
         return float(self.ritz_values[-1]) if len(self.ritz_values) else float("nan")
 
 
-class Report:
+class LastStepRecord:
     """Holds the figures, outside the optimizer's own variables.
 
     No later step depends on them, so a checkpoint has none of them.
 
     Args:
-        rows: Number of vectors in the basis of a step.
+        dimension: Largest dimension of a step's subspace.
         dtype: Floating dtype of the figures.
     """
 
-    def __init__(self, rows: int, dtype: str) -> None:
-        self.rows = rows
+    def __init__(self, dimension: int, dtype: str) -> None:
+        self.dimension = dimension
         self._vector = keras.Variable(
             keras.initializers.Constant(_NOTHING),
-            shape=(_SCALARS + rows,),
+            shape=(_SCALARS + dimension,),
             dtype=dtype,
             trainable=False,
             aggregation="only_first_replica",
@@ -110,7 +110,9 @@ _SCALARS = 8
 _NOTHING = -1
 
 
-def pack(result: step_lib.StepResult, loss: tf.Tensor, gradient: tf.Tensor, rows: int) -> tf.Tensor:
+def pack(
+    result: step_lib.StepResult, loss: tf.Tensor, gradient: tf.Tensor, dimension: int
+) -> tf.Tensor:
     """Returns the figures as one vector, in the dtype of `loss`."""
     predicted = result.predicted_reduction
     ratio = damping_lib.reduction_ratio(loss - result.loss, predicted)
@@ -124,8 +126,8 @@ def pack(result: step_lib.StepResult, loss: tf.Tensor, gradient: tf.Tensor, rows
         predicted,
         tf.where(result.accepted, ratio, 0),
     ]
-    # A step on fewer variables than the optimizer was built for may have a smaller basis.
-    missing = rows - result.ritz_values.shape[0]
+    # A step on fewer variables than the optimizer was built for may have a smaller subspace.
+    missing = dimension - result.ritz_values.shape[0]
     padding = tf.fill((missing,), tf.constant(np.nan, loss.dtype))
     return tf.concat([tf.stack(scalars), result.ritz_values, padding], axis=0)
 

@@ -10,14 +10,17 @@ import tensorflow as tf
 
 from keras_sfn import validation
 from keras_sfn.backend import collectives, devices
-from keras_sfn.curvature import products
+from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.newton import damping as damping_lib
-from keras_sfn.newton import step as step_lib
-from keras_sfn.newton import subspaces
-from keras_sfn.objective import losses, parameter_space, replicas
-from keras_sfn.objective import objective as objective_lib
-from keras_sfn.optimizers import arguments, dropout_seed, failures, previous_step, step_kinds
-from keras_sfn.optimizers import last_step as last_step_lib
+from keras_sfn.objective import batches, parameter_space, replica_batch
+from keras_sfn.optimizers import (
+    arguments,
+    dropout_seed,
+    failures,
+    last_step,
+    previous_step,
+    step_program,
+)
 from keras_sfn.preconditioner import state as preconditioner_state
 
 
@@ -35,30 +38,29 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     seed: int
 
     def __init__(
-        self, method: step_kinds.Method, options: dict[str, Any], **keras_options: Any
+        self, method: arguments.Method, named: dict[str, Any], others: dict[str, Any]
     ) -> None:
         """Checks the arguments of a subclass and keeps them as attributes.
 
         Args:
             method: What sets the subclass apart.
-            options: Its arguments that are not Keras's, by name.
-            **keras_options: Those that are.
+            named: The arguments that its constructor names, Keras's own among them.
+            others: What was passed besides.
 
         Raises:
             ValueError: One is unknown, out of range, or contradicts another.
             NotImplementedError: See `devices.refuse_strategy`.
         """
         devices.refuse_strategy()
-        arguments.check_keras_options(keras_options)
-        kinds = step_kinds.StepKinds(options, method)
-        rate = validation.learning_rate(keras_options.pop("learning_rate"))
-        taken = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency", "name")
-        super().__init__(learning_rate=rate, **{name: keras_options[name] for name in taken})
+        validation.refuse_keras_options(others)
+        own, of_keras = arguments.parted(named)
+        checked = arguments.Arguments(own, method)
+        super().__init__(**of_keras)
+        self._arguments = checked
         # As the attributes of any Keras optimizer: what was passed.
-        for name, value in (kinds.options | options).items():
+        for name, value in (self._arguments.values | own).items():
             setattr(self, name, value)
-        self._kinds = kinds
-        self._option_names = tuple(options)
+        self._own_names = tuple(own)
         self.max_consecutive_rejections = failures.MOST_IN_A_ROW
 
     def get_config(self) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         config = super().get_config()
         for option in validation.REFUSED_KERAS_OPTIONS:
             config.pop(option, None)
-        config.update({name: getattr(self, name) for name in self._option_names})
+        config.update({name: getattr(self, name) for name in self._own_names})
         config["max_consecutive_rejections"] = self.max_consecutive_rejections
         return config
 
@@ -104,7 +106,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         variables = list(variables)
         space = parameter_space.ParameterSpace(variables)
         super().build(variables)
-        if self._kinds.with_previous_step:
+        if self._arguments.values["use_previous_step"]:
             self._previous_step = previous_step.PreviousStep(space, self.add_variable)
         self._damping_state = self.add_variable(
             shape=(),
@@ -123,12 +125,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             name="failures",
         )
         self._dropout_seed = dropout_seed.DropoutSeed(self.add_variable)
-        self._factors = None
-        if self._kinds.with_factors:
-            self._factors = preconditioner_state.CurvatureFactors(
+        if self._arguments.may_be_preconditioned:
+            self._preconditioner = preconditioner_state.PreconditionerState(
                 variables, space.dtype, self.add_variable
             )
-        self._report = last_step_lib.Report(self._kinds.most_rows(space.size), space.dtype)
+        self._last_step = last_step.LastStepRecord(
+            self._arguments.largest_dimension(space.size), space.dtype
+        )
         self._warned = False
 
     @property
@@ -142,26 +145,26 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         return self._rejected_steps
 
     @property
-    def last_step(self) -> last_step_lib.LastStep:
+    def last_step(self) -> last_step.LastStep:
         """Figures of the last step, as Python numbers: see `keras_sfn.LastStep`.
 
         Raises:
             ValueError: No step was taken yet, or this is the trace of a `tf.function`.
         """
         if not self.built:
-            raise ValueError(last_step_lib.NO_STEP)
-        return self._report.read(self._rejected_steps)
+            raise ValueError(last_step.NO_STEP)
+        return self._last_step.read(self._rejected_steps)
 
     @property
     def options_in_use(self) -> dict[str, Any]:
-        """Arguments of a step by name, with what "auto" stands for.
+        """Arguments of a step by name, with values in the place of "auto".
 
         And `preconditioner`: "kronecker" where directions are preconditioned, else None. Whether
         the loss allows that is found out by the first step; before it, this says what is used if
         so. `curvature_batch_size` may be "auto" here too: its value is another for each size of
         batch.
         """
-        return self._kinds.in_use
+        return self._arguments.in_use
 
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
@@ -173,7 +176,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         if self.built:
             counts = self._failures.numpy()
-            self._warned = failures.report(counts, self.max_consecutive_rejections, self._warned)
+            self._warned = failures.warn_or_raise(
+                counts, self.max_consecutive_rejections, self._warned
+            )
 
     def minimize(
         self, loss_fn: Callable[[], tf.Tensor], variables: Sequence[keras.Variable]
@@ -220,104 +225,84 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         loss_fn = tf.__internal__.autograph.tf_convert(
             loss_fn, tf.__internal__.autograph.control_status_ctx()
         )
+        space = parameter_space.ParameterSpace(variables)
         if collectives.number() == 1:
-            return self.step(lambda: (loss_fn(), None), variables)[0]
-
-        def loss_of(own: Callable[[], tf.Tensor]) -> losses.LossFunction:
-            return lambda: (own(), None)
+            return self.step(batches.of_function(loss_fn, space))[0]
 
         def step(loss_fns: Any) -> tf.Tensor:
             # Nothing tells whether layers in the loss sum over the replicas by themselves.
-            shares = replicas.Shares(loss_fns, loss_of, synchronized=True)
-            return self.step(shares, variables)[0]
+            batch = replica_batch.ReplicaBatch(
+                loss_fns, batches.without_outputs, space, synchronized=True
+            )
+            return self.step(batch)[0]
 
         return collectives.once(step, loss_fn)
 
     @tf.autograph.experimental.do_not_convert
     def step(
         self,
-        loss_fn: losses.Batch,
-        variables: Sequence[keras.Variable],
-        *,
-        curvature_loss_fn: losses.Batch | None = None,
-        part_of: losses.PartOfBatch | None = None,
+        batch: batches.Batch | replica_batch.ReplicaBatch,
         jit_of_model: bool | str = "auto",
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
 
         Args:
-            loss_fn: Returns `(loss, outputs)`; or a batch in slices, or on several replicas (then
-                this is called inside `replicas.once`).
-            variables: The variables to train.
-            curvature_loss_fn: Like `loss_fn`, for the Hessian alone; defaults to `loss_fn`.
-            part_of: Gives parts of the batch, for samples of its curvature; defaults to all of it.
+            batch: Whose loss is lowered; on several replicas this is called inside
+                `collectives.once`.
             jit_of_model: What `jit_compile="auto"` is, as in `devices.jit_compile`.
 
         Returns:
             The scalar loss before the step, and the outputs of the pass at that point.
         """
         devices.refuse_strategy()
-        space = parameter_space.ParameterSpace(variables)
+        space = batch.space
         self._refuse_too_large(space)
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
-        frozen = losses.prepare(
-            loss_fn,
-            curvature_loss_fn,
-            part_of,
-            space,
-            self.hvp_mode,
-            self.jit_compile,
-            jit_of_model,
+        loss = self._frozen(batch, jit_of_model)
+        factors = None
+        if self._arguments.kind.preconditioned:
+            factors = self._preconditioner.renew(loss, self._iterations.value, self.seed)
+        computed, updated = step_program.run(
+            loss, self._arguments, lambda: self._read(space, factors), self._last_step.dimension
         )
-        self._kinds.decide(frozen.objective)
-        self._refuse_too_large(space)
-        if self._kinds.whole_batch:
-            frozen = frozen._replace(curvature=frozen.objective)
-        self._dropout_seed.set(
-            frozen.objective, (frozen.curvature, frozen.parts), self._iterations.value
-        )
-        state = None
-        factors = self._factors_in_use
-        if factors is not None:
-            state = factors.renew(frozen, self._iterations.value, self.seed)
-        updated: list[keras.Variable] = []
-
-        def compute(
-            jit_products: bool,
-        ) -> tuple[objective_lib.Evaluation, list[tf.Tensor], step_lib.StepResult, tf.Tensor]:
-            evaluation, result, report = self._compute_step(frozen, jit_products, state)
-            updated[:] = [variable for variable, _ in evaluation.updates]
-            values = [value for _, value in evaluation.updates]
-            return evaluation._replace(updates=[]), values, result, report
-
-        whole = self._kinds.settings.krylov_dimension is None
-        run = losses.compiled(compute, frozen, whole)
-        evaluation, values, result, report = run()
-        losses.carry_out(updated, values, result.finite)
-        self._apply_step(space, result, state)
-        self._report.write(report)
+        step_program.carry_out(updated, computed.updates, computed.result.finite)
+        self._keep(space, computed, factors)
         if tf.executing_eagerly():
             self.raise_if_failing()
         elif not failures.is_watched():
             failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
-        return evaluation.loss, evaluation.outputs
+        return computed.loss, computed.outputs
 
-    @property
-    def most_curvature_rows(self) -> int | str | None:
-        """Rows that a step's curvature may be of: see `step_kinds.StepKinds.curvature_rows`."""
-        return self._kinds.curvature_rows
-
-    @property
-    def _factors_in_use(self) -> preconditioner_state.CurvatureFactors | None:
-        return self._factors if self._kinds.preconditioned else None
+    def _frozen(
+        self, batch: batches.Batch | replica_batch.ReplicaBatch, jit_of_model: bool | str
+    ) -> survey_lib.FrozenLoss:
+        """Returns the loss of a batch as this step evaluates it, once it is known how."""
+        survey = survey_lib.survey(
+            batch, self.hvp_mode, self.jit_compile, jit_of_model, eager=tf.executing_eagerly()
+        )
+        self._arguments.decide(survey.traced)
+        self._refuse_too_large(batch.space)
+        seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)
+        if seed is not None:
+            batch.reseed(seed)
+        whole = curvature = batch.whole()
+        rows = self._arguments.curvature_rows(batch.divisible)
+        if rows is not None:
+            curvature = batch.first(rows)
+        part = None
+        if isinstance(batch, batches.Batch):
+            may_be_sampled = self._arguments.parts_may_be_sampled(batch.divisible)
+            part = batch.part if may_be_sampled else None
+        return survey_lib.FrozenLoss(whole, curvature, part, survey)
 
     def _refuse_too_large(self, space: parameter_space.ParameterSpace) -> None:
-        with_factors = self._kinds.with_factors
-        factors = preconditioner_state.numbers(space.variables) if with_factors else 0
-        self._kinds.refuse_too_large(space, factors)
+        numbers = 0
+        if self._arguments.may_be_preconditioned:
+            numbers = preconditioner_state.held_numbers(space.variables)
+        self._arguments.refuse_too_large(space, numbers)
 
     def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
         # Keras's own check fails to write its message inside a graph, up to Keras 3.12.
@@ -331,57 +316,40 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                     "new optimizer for another model, or for layers that thaw."
                 ) from None
 
-    def _compute_step(
-        self, frozen: losses.Frozen, jit_products: bool, state: preconditioner_state.State | None
-    ) -> tuple[objective_lib.Evaluation, step_lib.StepResult, tf.Tensor]:
-        objective = frozen.objective
-        space = objective.space
-        values = space.values()
-        evaluation, gradient = objective.evaluation_and_gradient(values, hold_constants=True)
-        previous = None
-        if self._kinds.with_previous_step:
+    def _read(
+        self, space: parameter_space.ParameterSpace, factors: preconditioner_state.Factors | None
+    ) -> step_program.StepState:
+        """Reads the state from which a step starts."""
+        previous = preconditioner = None
+        if self._arguments.values["use_previous_step"]:
             previous = self._previous_step.read(space)
-        matvec = products.hessian_vector_product(frozen.curvature, values, frozen.hvp_mode)
-        factors = self._factors_in_use
-        problem = subspaces.Problem(
-            loss=lambda displacement: objective.loss(space.displaced(values, displacement)),
-            gradient=lambda displacement: objective.gradient(space.displaced(values, displacement)),
-            matvec=matvec,
-            hessian=products.dense(matvec, space.size, space.dtype, jit_products),
-            agree=collectives.agree,
-            preconditioning=(
-                None
-                if factors is None or state is None
-                else factors.preconditioning(state, previous, in_place=space.in_place)
-            ),
-        )
-        result = step_lib.saddle_free_step(
-            problem,
-            self._kinds.settings,
-            evaluation.loss,
-            gradient,
+        if factors is not None:
+            preconditioner = self._preconditioner.shifted(
+                factors, previous, in_place=space.in_place
+            )
+        return step_program.StepState(
             previous_step=previous,
+            preconditioner=preconditioner,
             damping=tf.convert_to_tensor(self._damping_state),
             learning_rate=keras.ops.convert_to_tensor(self.learning_rate, space.dtype),
             seed=tf.stack([self.seed, tf.cast(self._iterations.value, tf.int32)]),
         )
-        report = last_step_lib.pack(result, evaluation.loss, gradient, self._report.rows)
-        return evaluation, result, report
 
-    def _apply_step(
+    def _keep(
         self,
         space: parameter_space.ParameterSpace,
-        result: step_lib.StepResult,
-        state: preconditioner_state.State | None,
+        computed: step_program.Computed,
+        factors: preconditioner_state.Factors | None,
     ) -> None:
+        """Moves the parameters and keeps the state from which the next step starts."""
+        result = computed.result
         steps = space.unflatten(result.step)
         self._damping_state.assign(result.next_damping)
-        factors = self._factors_in_use
-        if factors is not None and state is not None:
-            factors.keep(state, result)
+        if factors is not None:
+            self._preconditioner.keep(factors, result)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
-        if self._kinds.with_previous_step:
+        if self._arguments.values["use_previous_step"]:
             self._previous_step.keep(space, result.step, result.accepted)
         if self.weight_decay is not None:
             steps = [
@@ -390,6 +358,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             ]
         # Keras's own bookkeeping: constraints, moving averages, the iteration counter.
         super().apply(steps, space.variables)
+        self._last_step.write(computed.figures)
 
     def _decay(self, variable: keras.Variable) -> tf.Tensor:
         if not self._use_weight_decay(variable):

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import keras
 import tensorflow as tf
 
-from keras_sfn.backend import graphs
-from keras_sfn.curvature import differentiability
 from keras_sfn.objective import objective as objective_lib
+from keras_sfn.objective import traced
 
 
 class NoOutputsError(ValueError):
@@ -31,19 +29,6 @@ class NoOutputsError(ValueError):
             "Received a loss that does not depend on such outputs. Use an integer "
             "`krylov_dimension`."
         )
-
-
-def ops_of_sample(objective: objective_lib.Objective) -> frozenset[str] | None:
-    """Traces a sample; returns the types of its ops, or None where none can be had."""
-
-    def attempt(seed: tf.Tensor) -> tf.Tensor:
-        return sample(objective, objective.space.values(), seed)
-
-    try:
-        graph = graphs.trace(attempt, tf.TensorSpec((2,), tf.int32))
-    except (NoOutputsError, *differentiability.ONLY_EAGER):
-        return None
-    return graphs.op_types(graph)
 
 
 def sample(
@@ -64,11 +49,7 @@ def sample(
         with tf.GradientTape(watch_accessed_variables=False) as of_loss:
             of_loss.watch(parameters)
             evaluation = objective.evaluate(parameters)
-        outputs = [
-            output
-            for output in keras.tree.flatten(evaluation.outputs)
-            if output is not None and output.dtype.is_floating
-        ]
+        outputs = traced.floating(evaluation.outputs)
         slopes = of_loss.gradient(evaluation.loss, outputs) if outputs else []
     used = [
         (output, slope) for output, slope in zip(outputs, slopes, strict=True) if slope is not None
@@ -87,12 +68,7 @@ def sample(
     gradients = tape.gradient(outputs, parameters, noise)
     if all(gradient is None for gradient in gradients):
         raise NoOutputsError
-    flat = objective.space.flatten(
-        [
-            tf.zeros_like(parameter) if gradient is None else gradient
-            for gradient, parameter in zip(gradients, parameters, strict=True)
-        ]
-    )
+    flat = objective.joined(gradients, parameters)
     return tf.where(tf.reduce_all(tf.math.is_finite(flat)), flat, 0)
 
 

@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_sfn.backend import collectives
 from keras_sfn.curvature import products
-from keras_sfn.krylov import loops, vectors
+from keras_sfn.curvature import survey as survey_lib
+from keras_sfn.krylov import loops, precision, vectors
 from keras_sfn.newton import step as step_lib
-from keras_sfn.objective import losses, parameter_space
 from keras_sfn.objective import objective as objective_lib
-from keras_sfn.preconditioner import gauss_newton, kronecker
-from keras_sfn.preconditioner import subspace as preconditioned
+from keras_sfn.objective import parameter_space
+from keras_sfn.preconditioner import gauss_newton, kronecker, preconditioned_space
 
 # Steps from one approximation to the next, and those of the first that have one besides.
 PERIOD = 20
@@ -40,15 +39,15 @@ _UNSET = -1.0
 _SEED_OFFSET = 2**20
 
 
-def numbers(variables: Sequence[keras.Variable]) -> int:
+def held_numbers(variables: Sequence[keras.Variable]) -> int:
     """Returns how many numbers are held: moments, eigenvectors, curvature, and new ones of all."""
     blocks = kronecker.layer_blocks(variables)
     size = sum(block.size for block in blocks)
     return 4 * (kronecker.moments_length(blocks) + size)
 
 
-class State(NamedTuple):
-    """What a step takes from the variables.
+class Factors(NamedTuple):
+    """What a step takes from the variables: P and its shift.
 
     As values that a renewal hands on: in a function that XLA compiles as a whole, reads of the
     variables may come before a `tf.cond` that assigns to them, control dependencies or not.
@@ -66,7 +65,7 @@ class State(NamedTuple):
     eigenvectors: list[tf.Tensor]
 
 
-class CurvatureFactors:
+class PreconditionerState:
     """Holds P and what it is made of, the shift, and v'Pv / v'v of the last step.
 
     Args:
@@ -108,11 +107,11 @@ class CurvatureFactors:
             shape=(), dtype=dtype, aggregation="only_first_replica", name="last_curvature"
         )
 
-    def renew(self, frozen: losses.Frozen, step: tf.Tensor, seed: int) -> State:
+    def renew(self, loss: survey_lib.FrozenLoss, step: tf.Tensor, seed: int) -> Factors:
         """Makes the approximation anew where it is time; returns what the step needs.
 
         Args:
-            frozen: The losses of the step.
+            loss: That of the step.
             step: Scalar integer, how many steps were taken.
             seed: The optimizer's.
 
@@ -120,45 +119,45 @@ class CurvatureFactors:
             ValueError: The loss has no outputs, or is of other variables.
             NotImplementedError: This is under a strategy.
         """
-        space = frozen.objective.space
-        self._check(space)
+        space = loss.whole.space
+        self._refuse(space)
         step = tf.cast(step, tf.int32)
         due = tf.equal(step % PERIOD, 0) | tf.reduce_any(tf.equal(step, _EARLY))
         own_seed = tf.stack([seed + _SEED_OFFSET, step])
 
         def mean_moments() -> tf.Tensor:
-            return self._mean_moments(frozen, own_seed)
+            return self._mean_moments(loss, own_seed)
 
         def mean_row_squares(eigenvectors: Sequence[tf.Tensor]) -> tf.Tensor:
             matvec = products.hessian_vector_product(
-                frozen.curvature, space.values(), frozen.hvp_mode
+                loss.curvature, space.values(), loss.survey.hvp_mode
             )
             return self._mean_row_squares(matvec, eigenvectors, own_seed)
 
         if not tf.executing_eagerly():
             mean_moments, mean_row_squares = (
-                tf.function(function, autograph=False, jit_compile=frozen.jit_compile)
+                tf.function(function, autograph=False, jit_compile=loss.survey.jit_compile)
                 for function in (mean_moments, mean_row_squares)
             )
 
-        def renewed() -> State:
+        def renewed() -> Factors:
             return self._renew(step, mean_moments, mean_row_squares)
 
-        state: State = tf.cond(due, renewed, self.state)
-        return state
+        factors: Factors = tf.cond(due, renewed, self.factors)
+        return factors
 
-    def state(self) -> State:
+    def factors(self) -> Factors:
         """Returns what the variables hold, where they are not renewed."""
         eigenvectors = [tf.convert_to_tensor(side) for side in self._eigenvectors]
         shift, curvature = map(tf.convert_to_tensor, (self._shift, self._curvature))
-        return State(tf.constant(False), shift, curvature, eigenvectors)
+        return Factors(tf.constant(False), shift, curvature, eigenvectors)
 
     def _renew(
         self,
         step: tf.Tensor,
         mean_moments: Callable[[], tf.Tensor],
         mean_row_squares: Callable[[Sequence[tf.Tensor]], tf.Tensor],
-    ) -> State:
+    ) -> Factors:
         count = tf.cast(step, self._moments.dtype)
         kept = tf.minimum(count / (count + 1), _DECAY)
         moments = kept * self._moments.value + (1 - kept) * mean_moments()
@@ -172,14 +171,14 @@ class CurvatureFactors:
         self._curvature.assign(curvature)
         largest = tf.reduce_max(curvature)
         first = (self._shift.value < 0) & (largest > 0)
-        shift = tf.where(first, preconditioned.FIRST_SHIFT * largest, self._shift.value)
+        shift = tf.where(first, preconditioned_space.FIRST_SHIFT * largest, self._shift.value)
         # Searched for again and again, it must not sink to zero.
-        least = float(np.finfo(shift.dtype.as_numpy_dtype).eps) ** 2 * largest
+        least = precision.epsilon(shift.dtype) ** 2 * largest
         shift = tf.where(shift < 0, shift, tf.maximum(shift, least))
         self._shift.assign(shift)
-        return State(tf.constant(True), shift, curvature, eigenvectors)
+        return Factors(tf.constant(True), shift, curvature, eigenvectors)
 
-    def _check(self, space: parameter_space.ParameterSpace) -> None:
+    def _refuse(self, space: parameter_space.ParameterSpace) -> None:
         if not collectives.alone():
             strategy = type(tf.distribute.get_strategy()).__name__
             raise NotImplementedError(
@@ -194,65 +193,63 @@ class CurvatureFactors:
                 "them in each step, or make a new optimizer."
             )
 
-    def preconditioning(
-        self, state: State, last_step: tf.Tensor | None, *, in_place: bool = False
-    ) -> preconditioned.Preconditioning:
-        """Returns what a step needs.
+    def shifted(
+        self, factors: Factors, last_step: tf.Tensor | None, *, in_place: bool = False
+    ) -> preconditioned_space.ShiftedPreconditioner:
+        """Returns what a step scales its directions with.
 
         Args:
-            state: Of this step. Where the approximation is new, neighbours of the shift are tried.
+            factors: Of this step. Where they are new, neighbours of the shift are tried.
             last_step: Shape (n,), or None.
             in_place: As of `kronecker.Preconditioner`.
         """
-        factors = kronecker.Preconditioner(
-            self.blocks, state.eigenvectors, state.curvature, in_place
+        preconditioner = kronecker.Preconditioner(
+            self.blocks, factors.eigenvectors, factors.curvature, in_place
         )
         # Without any curvature every shift gives the direction of the gradient.
-        shift = tf.where(state.shift < 0, tf.ones_like(state.shift), state.shift)
+        shift = tf.where(factors.shift < 0, tf.ones_like(factors.shift), factors.shift)
         curvature = tf.convert_to_tensor(self._last_curvature)
         if last_step is not None:
             # The sign as state: XLA would do ahead of the loop all that depends on none.
             curvature, _ = loops.at_most_once(
-                state.renewed,
-                lambda _, sign: (_curvature_along(factors, sign * last_step), -sign),
+                factors.renewed,
+                lambda _, sign: (_curvature_along(preconditioner, sign * last_step), -sign),
                 curvature,
                 tf.ones_like(curvature),
             )
-        return preconditioned.Preconditioning(
-            factors.solve, factors.multiply, curvature, shift, state.renewed
+        return preconditioned_space.ShiftedPreconditioner(
+            preconditioner.solve, preconditioner.multiply, curvature, shift, factors.renewed
         )
 
-    def keep(self, state: State, result: step_lib.StepResult) -> None:
+    def keep(self, factors: Factors, result: step_lib.StepResult) -> None:
         """Remembers the shift of a step, if there was any curvature, and P's curvature along it.
 
         Args:
-            state: Of the step.
+            factors: Of the step.
             result: Of the step.
         """
         shift = result.shift
         following = tf.where(result.too_long, _GROWTH * shift, shift)
-        known = result.finite & (state.shift >= 0)
-        self._shift.assign(tf.where(known, following, state.shift))
+        known = result.finite & (factors.shift >= 0)
+        self._shift.assign(tf.where(known, following, factors.shift))
         # The basis is orthonormal in the inner product of P + shift.
         norm = vectors.norm(result.step)
         curvature = tf.maximum(tf.math.divide_no_nan(result.norm, norm) ** 2 - shift, 0)
         known = result.accepted & tf.math.is_finite(curvature)
         self._last_curvature.assign(tf.where(known, curvature, self._last_curvature.value))
 
-    def _mean_moments(self, frozen: losses.Frozen, seed: tf.Tensor) -> tf.Tensor:
-        space = frozen.objective.space
+    def _mean_moments(self, loss: survey_lib.FrozenLoss, seed: tf.Tensor) -> tf.Tensor:
+        space = loss.whole.space
         values = space.values()
         shape = (kronecker.moments_length(self.blocks),)
 
         def moments(index: tf.Tensor, own_seed: tf.Tensor) -> tf.Tensor:
-            loss = frozen.objective
-            if frozen.parts is not None:
-                loss = frozen.parts.part(index, SAMPLES)
+            sampled = loss.whole if loss.part is None else loss.part(index, SAMPLES)
 
             def compute(part: objective_lib.Objective) -> tf.Tensor:
                 return kronecker.moments(self.blocks, gauss_newton.sample(part, values, own_seed))
 
-            return loss.over_parts(compute, shape)
+            return sampled.over_parts(compute, shape)
 
         return _mean(moments, SAMPLES, seed, shape, space.dtype)
 
@@ -298,6 +295,6 @@ def _mean(
     )
 
 
-def _curvature_along(factors: kronecker.Preconditioner, vector: tf.Tensor) -> tf.Tensor:
+def _curvature_along(preconditioner: kronecker.Preconditioner, vector: tf.Tensor) -> tf.Tensor:
     """Returns v'Pv / v'v."""
-    return tf.math.divide_no_nan(factors.square(vector), vectors.dot(vector, vector))
+    return tf.math.divide_no_nan(preconditioner.square(vector), vectors.dot(vector, vector))

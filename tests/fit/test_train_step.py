@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sfn
-from keras_sfn.objective import losses
+from keras_sfn.optimizers import step_program
 from keras_sfn.preconditioner import kronecker
 
 # The default: with XLA, which takes most of the time of a first step. Where nothing of it is tested
@@ -182,18 +182,18 @@ def test_options_of_compile_give_the_same_training():
 @pytest.mark.parametrize("asked", ["auto", True])
 def test_xla_compiles_the_step_and_no_eigenvectors(monkeypatch, asked):
     compiled, renewals = [], []
-    original, factorise = losses.compiled, kronecker.factorise
+    original, factorise = step_program.compiled, kronecker.factorise
 
-    def spy(compute, frozen, whole):
-        compiled.append(frozen.jit_compile)
-        return original(compute, frozen, whole)
+    def spy(compute, loss, whole):
+        compiled.append(loss.survey.jit_compile)
+        return original(compute, loss, whole)
 
     def counted(blocks, mean):
         # What XLA cannot compile.
         mean = tf.numpy_function(lambda value: renewals.append(1) or value, [mean], mean.dtype)
         return factorise(blocks, tf.ensure_shape(mean, (kronecker.moments_length(blocks),)))
 
-    monkeypatch.setattr(losses, "compiled", spy)
+    monkeypatch.setattr(step_program, "compiled", spy)
     monkeypatch.setattr(kronecker, "factorise", counted)
     x, y = data()
     layers = [keras.layers.Reshape((6, 1)), keras.layers.MaxPooling1D(), keras.layers.Flatten()]

@@ -26,7 +26,7 @@ def compiled(kind, rows):
     @tf.function(autograph=False)
     def run(matrix, start, options):
         matvec = lambda vector: tf.linalg.matvec(matrix, vector)
-        return lanczos.build(matvec, start, rows, kind, **options)
+        return lanczos.tridiagonalise(matvec, start, rows, kind, **options)
 
     return run
 

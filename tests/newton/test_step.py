@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn.curvature import products as hessian_lib
+from keras_sfn.curvature import products
 from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import directions, subspaces
 from keras_sfn.newton import step as step_lib
@@ -10,17 +10,22 @@ from keras_sfn.newton import step as step_lib
 GRID = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4)
 
 
-def settings(damping, **kwargs):
-    defaults = {
-        "krylov_dimension": 10,
-        "inner_steps": 1,
-        "reorthogonalize": True,
-        "max_step_norm": None,
-    }
-    return subspaces.Settings(damping=damping, **(defaults | kwargs))
+def alone(value):
+    """One process has nobody to agree with."""
+    return value
 
 
-def make_step(loss_fn, damping, *, previous=None, learning_rate=1.0, jit=False, **kwargs):
+def make_step(
+    loss_fn,
+    damping,
+    *,
+    krylov_dimension=10,
+    reorthogonalize=True,
+    previous=None,
+    learning_rate=1.0,
+    jit=False,
+    **settings,
+):
     """Returns a compiled function from a point to a `StepResult`."""
 
     def gradient_fn(at):
@@ -36,14 +41,18 @@ def make_step(loss_fn, damping, *, previous=None, learning_rate=1.0, jit=False, 
                 gradient = gradient_fn(point)
             return accumulator.jvp(gradient, unconnected_gradients="zero")
 
-        return step_lib.saddle_free_step(
-            subspaces.Problem(
+        if krylov_dimension is None:
+            hessian = products.dense(matvec, point.shape[0], point.dtype.name, jit=False)
+            span = subspaces.whole_space(hessian, alone)
+        else:
+            span = subspaces.krylov_space(matvec, krylov_dimension, reorthogonalize, alone)
+        return step_lib.newton_step(
+            step_lib.Problem(
                 lambda displacement: loss_fn(point + displacement),
                 lambda displacement: gradient_fn(point + displacement),
-                matvec,
-                hessian_lib.dense(matvec, point.shape[0], point.dtype.name, jit=False),
+                span,
             ),
-            settings(damping, **kwargs),
+            step_lib.Settings(damping, **settings),
             loss_fn(point),
             gradient_fn(point),
             previous_step=None if previous is None else tf.constant(previous, "float64"),
@@ -208,13 +217,13 @@ def test_nan_gives_a_rejected_step(policy, jit):
 
 def test_nan_in_products_alone_gives_a_rejected_step():
     point = tf.constant([1.0, 2.0])
-    result = step_lib.saddle_free_step(
-        subspaces.Problem(
+    result = step_lib.newton_step(
+        step_lib.Problem(
             lambda displacement: tf.reduce_sum((point + displacement) ** 2),
             lambda displacement: 2 * (point + displacement),
-            lambda v: v * tf.constant(np.nan),
+            subspaces.krylov_space(lambda v: v * tf.constant(np.nan), 10, True, alone),
         ),
-        settings(damping_lib.FixedDamping(0.1)),
+        step_lib.Settings(damping_lib.FixedDamping(0.1)),
         tf.constant(5.0),
         2 * point,
         previous_step=None,

@@ -2,44 +2,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import subspaces
-from keras_sfn.preconditioner import subspace as preconditioned
+from keras_sfn.preconditioner import preconditioned_space
 
 SIZE = 8
-
-
-def settings(**kwargs):
-    defaults = {"damping": damping_lib.AdaptiveDamping(), "krylov_dimension": 3}
-    return subspaces.Settings(**(defaults | kwargs))
-
-
-def build(matrix, rng, *, preconditioning=None, **kwargs):
-    matrix = tf.constant(matrix)
-    problem = subspaces.Problem(
-        loss=lambda step: tf.reduce_sum(step) * 0,
-        gradient=lambda step: step,
-        matvec=lambda vector: tf.linalg.matvec(matrix, vector),
-        hessian=lambda: matrix,
-        preconditioning=preconditioning,
-    )
-    gradient, previous = rng.normal(size=(2, SIZE))
-    if kwargs.get("krylov_dimension", 3) is None:
-        previous = None
-    return gradient, subspaces.build(
-        problem,
-        settings(**kwargs),
-        tf.constant(gradient),
-        None if previous is None else tf.constant(previous),
-        tf.constant(0.1, tf.float64),
-        tf.constant([0, 0]),
-    )
 
 
 def half_the_diagonal(matrix, previous):
     half = np.abs(np.diag(matrix)) / 2
     along = np.sum(half * previous**2) / np.sum(previous**2)
-    return preconditioned.Preconditioning(
+    return preconditioned_space.ShiftedPreconditioner(
         lambda vector, shift: vector / (half + shift),
         lambda vector, shift: vector * (half + shift),
         tf.constant(along),
@@ -48,15 +20,26 @@ def half_the_diagonal(matrix, previous):
     )
 
 
+def span_of(kind, matrix, previous):
+    alone = lambda value: value
+    matvec = lambda vector: tf.linalg.matvec(tf.constant(matrix), vector)
+    if kind == "whole":
+        return subspaces.whole_space(lambda: tf.constant(matrix), alone)
+    if kind == "krylov":
+        return subspaces.krylov_space(matvec, 3, True, alone)
+    preconditioner = half_the_diagonal(matrix, previous)
+    return preconditioned_space.preconditioned_space(matvec, 3, preconditioner, alone)
+
+
 @pytest.mark.parametrize("kind", ["whole", "krylov", "preconditioned"])
 def test_coordinates_are_those_along_the_ritz_vectors(kind, symmetric):
     matrix = symmetric(np.linspace(-2, 5, SIZE))
-    _, previous = np.random.default_rng(0).normal(size=(2, SIZE))
-    gradient, subspace = build(
-        matrix,
-        np.random.default_rng(0),
-        krylov_dimension=None if kind == "whole" else 3,
-        preconditioning=half_the_diagonal(matrix, previous) if kind == "preconditioned" else None,
+    gradient, previous = np.random.default_rng(0).normal(size=(2, SIZE))
+    subspace = span_of(kind, matrix, previous)(
+        tf.constant(gradient),
+        None if kind == "whole" else tf.constant(previous),
+        tf.constant(0.1, tf.float64),
+        tf.constant([0, 0]),
     )
     count = SIZE if kind == "whole" else 4
     rows = np.stack([subspace.expand(tf.constant(axis)) for axis in np.eye(count)])
@@ -70,7 +53,8 @@ def test_coordinates_are_those_along_the_ritz_vectors(kind, symmetric):
     assert (subspace.shift is None) == (kind != "preconditioned")
 
 
-def test_rows_of_the_basis():
-    assert subspaces.basis_rows(settings(), 100, True) == 4
-    assert subspaces.basis_rows(settings(), 2, True) == 2
-    assert subspaces.basis_rows(settings(krylov_dimension=None), 50, False) == 50
+def test_the_dimension_counts_the_previous_step_and_no_more_than_all():
+    assert subspaces.dimension(3, 100, True) == 4
+    assert subspaces.dimension(3, 100, False) == 3
+    assert subspaces.dimension(3, 2, True) == 2
+    assert subspaces.dimension(None, 50, False) == 50

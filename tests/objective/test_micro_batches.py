@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import keras_sfn
 from keras_sfn.curvature import products
-from keras_sfn.objective import micro_batches, parameter_space
+from keras_sfn.objective import batches, micro_batches, parameter_space
 from keras_sfn.objective import objective as objective_lib
 
 pytestmark = pytest.mark.slow
@@ -110,10 +110,9 @@ def test_loss_gradient_product_and_outputs_are_those_of_the_whole(size):
 
         return loss_fn
 
-    slices = micro_batches.Slices({"x": x, "none": None}, size, loss_of)
-    micro = micro_batches.MicroBatches(slices, space)
+    micro = batches.Batch({"x": x, "none": None}, loss_of, space, slice_rows=size).whole()
     whole = objective_lib.Objective(loss_of({"x": x}), space)
-    micro.example()
+    assert isinstance(micro, micro_batches.MicroBatches) == (size < 10)
     np.testing.assert_allclose(micro.loss(point), whole.loss(point), rtol=1e-12)
     np.testing.assert_allclose(micro.gradient(point), whole.gradient(point), rtol=1e-12)
     ours, gradient = micro.evaluation_and_gradient(point)
@@ -121,13 +120,13 @@ def test_loss_gradient_product_and_outputs_are_those_of_the_whole(size):
     np.testing.assert_allclose(gradient, whole.gradient(point), rtol=1e-12)
     np.testing.assert_allclose(ours.outputs["out"], theirs.outputs["out"], rtol=1e-12)
     vector = tf.constant([1.0, 2.0, -1.0], "float64")
-    products = [
+    found = [
         products.hessian_vector_product(objective, point, mode)(vector)
         for objective in (micro, whole)
         for mode in ("forward_over_reverse", "reverse_over_reverse")
     ]
-    for product in products:
-        np.testing.assert_allclose(product, products[-1], rtol=1e-12)
+    for product in found:
+        np.testing.assert_allclose(product, found[-1], rtol=1e-12)
 
 
 def test_batch_normalization_sees_its_slice_and_its_statistics_move_once():
@@ -155,10 +154,11 @@ def test_each_slice_has_a_dropout_mask_of_its_own_and_keeps_it_for_the_step():
 
         return loss_fn
 
-    micro = micro_batches.MicroBatches(micro_batches.Slices(ones, 1, loss_of), space)
-    micro.example()
-    assert len(micro.seed_generators) == 1
-    micro.reseed(tf.constant([7, 0], "int64"))
+    batch = batches.Batch(ones, loss_of, space, slice_rows=1)
+    assert len(batch.traced.outputs.shape) == 2
+    assert len(batch.example.seed_generators) == 1
+    batch.reseed(tf.constant([7, 0], "int64"))
+    micro = batch.whole()
     first = micro.evaluation_and_gradient(point)[0].outputs.numpy()
     assert len({row.tobytes() for row in first}) == 4
     np.testing.assert_array_equal(micro.evaluation_and_gradient(point)[0].outputs, first)

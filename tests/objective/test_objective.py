@@ -162,13 +162,14 @@ def test_a_new_seed_rules_the_generators_whose_states_move_as_without():
         drawn = [keras.random.normal((2,), seed=generators[i]) for i in (1, 0, 1)]
         return tf.reduce_sum(x.value * sum(drawn)), tf.stack(drawn)
 
-    objective = objective_lib.Objective(loss_fn, parameter_space.ParameterSpace([x]))
+    space = parameter_space.ParameterSpace([x])
+    objective = objective_lib.Objective(loss_fn, space)
     before = objective.evaluate([x.value])
     assert objective.seed_generators == [generators[1].state, generators[0].state]
     np.testing.assert_allclose(before.outputs, _stateless([(6, 0), (5, 0), (6, 1)]))
-    objective.reseed(tf.constant([100, 2048], "int64"))
+    seeded = objective_lib.Objective(loss_fn, space, seed=tf.constant([100, 2048], "int64"))
     for _ in range(2):
-        after = objective.evaluate([x.value])
+        after = seeded.evaluate([x.value])
         np.testing.assert_allclose(
             after.outputs, _stateless([(100, 2048), (101, 2048), (100, 2049)])
         )

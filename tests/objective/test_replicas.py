@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import keras_sfn
 from keras_sfn.backend import collectives
-from keras_sfn.objective import parameter_space, replicas
+from keras_sfn.objective import parameter_space, replica_batch
 from tests.whole import replica_runs
 
 pytestmark = pytest.mark.slow
@@ -94,10 +94,9 @@ def test_replicas_have_masks_of_their_own_and_keep_them_for_a_step():
         return loss_fn
 
     def step(x):
-        loss = replicas.Replicas(replicas.Shares(x, loss_of), space)
-        point = space.flatten(space.values())
-        loss.evaluation_and_gradient(point)
-        loss.reseed(tf.constant([1, 2], tf.int64))
+        batch = replica_batch.ReplicaBatch(x, loss_of, space)
+        batch.reseed(tf.constant([1, 2], tf.int64))
+        loss, point = batch.whole(), space.flatten(space.values())
         return [loss.evaluation_and_gradient(point)[0].outputs for _ in range(2)]
 
     first, second = strategy.run(lambda: collectives.once(step, tf.ones((4, 50))))

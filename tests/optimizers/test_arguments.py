@@ -1,66 +1,89 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_sfn
 from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import directions
-from keras_sfn.optimizers import arguments
+from keras_sfn.objective import parameter_space, traced
+from keras_sfn.optimizers import arguments, memory
 
+METHOD = arguments.Method(directions.saddle_free_direction, leave_saddles=True)
 OPTIONS = {
     "damping": "search",
     "hvp_mode": "auto",
     "max_step_norm": None,
 }
+AUTO = OPTIONS | {
+    "krylov_dimension": "auto",
+    "damping": "auto",
+    "curvature_batch_size": "auto",
+    "use_previous_step": True,
+}
+OF_OUTPUTS = traced.Traced(None, frozenset(), None, (), of_outputs=True)
+WITH_LOOPS = OF_OUTPUTS._replace(ops=frozenset({"While"}))
+WITHOUT_OUTPUTS = OF_OUTPUTS._replace(of_outputs=False)
+
+
+def auto(**options):
+    return arguments.Arguments(AUTO | options, METHOD)
 
 
 def test_what_is_not_taken_has_a_stand_in():
-    options = arguments.complete(OPTIONS)
-    assert options["krylov_dimension"] is None
-    assert options["inner_steps"] == 1
-    assert options["use_previous_step"] is False
-    assert OPTIONS.items() <= options.items()
+    values = arguments.Arguments(OPTIONS, METHOD).values
+    assert values["krylov_dimension"] is None
+    assert values["inner_steps"] == 1
+    assert values["use_previous_step"] is False
+    assert OPTIONS.items() <= values.items()
 
 
 def test_settings_hold_the_method():
-    options = arguments.complete(OPTIONS | {"damping": 0.5, "krylov_dimension": 7})
-    settings = arguments.settings(options, directions.newton_direction, leave_saddles=False)
+    method = arguments.Method(directions.newton_direction, leave_saddles=False)
+    given = OPTIONS | {"damping": 0.5, "krylov_dimension": 7}
+    settings = arguments.Arguments(given, method).settings
     assert settings.damping == damping_lib.FixedDamping(0.5)
-    assert settings.krylov_dimension == 7
     assert settings.direction is directions.newton_direction
     assert not settings.leave_saddles
 
 
-AUTO = {
-    "krylov_dimension": "auto",
-    "damping": "auto",
-    "curvature_batch_size": "auto",
-}
-
-
 @pytest.mark.parametrize(
-    ("given", "kinds"),
+    ("seen", "kind", "values"),
     [
-        ({}, ("kronecker", "kronecker, loops", "krylov")),
-        ({"krylov_dimension": 10}, ("krylov",)),
-        ({"damping": 0.1, "curvature_batch_size": 9}, ("kronecker", "kronecker, loops", "krylov")),
+        (OF_OUTPUTS, "PRECONDITIONED", ("kronecker", 1, "adaptive", "auto")),
+        (WITH_LOOPS, "PRECONDITIONED_LOOPS", ("kronecker", 3, "adaptive", "auto")),
+        (WITHOUT_OUTPUTS, "KRYLOV", (None, 10, "search", None)),
     ],
 )
-def test_what_auto_leaves_open(given, kinds):
-    assert arguments.kinds(arguments.complete(OPTIONS | AUTO | given)) == kinds
-
-
-def test_what_auto_stands_for():
-    options = arguments.complete(OPTIONS | AUTO)
+def test_the_first_loss_decides(seen, kind, values):
+    chosen = auto()
+    assert chosen.may_be_preconditioned
+    assert chosen.in_use["krylov_dimension"] == 1
+    chosen.decide(seen)
+    assert chosen.kind is arguments.StepKind[kind]
     names = ("preconditioner", "krylov_dimension", "damping", "curvature_batch_size")
+    assert tuple(chosen.in_use[name] for name in names) == values
+    # Once and for all: state and trace belong to it.
+    chosen.decide(OF_OUTPUTS)
+    assert chosen.kind is arguments.StepKind[kind]
 
-    def values(kind):
-        resolved = arguments.resolved(options, kind)
-        return tuple(resolved[name] for name in names)
 
-    assert values("kronecker") == ("kronecker", 1, "adaptive", "auto")
-    assert values("kronecker, loops") == ("kronecker", 3, "adaptive", "auto")
-    assert values("krylov") == (None, 10, "search", None)
+@pytest.mark.parametrize(("dimension", "kind"), [(4, "KRYLOV"), (None, "WHOLE")])
+def test_what_is_given_is_not_asked_about(dimension, kind):
+    chosen = auto(krylov_dimension=dimension)
+    assert not chosen.may_be_preconditioned
+    chosen.decide(OF_OUTPUTS)
+    assert chosen.kind is arguments.StepKind[kind]
+    assert chosen.in_use["krylov_dimension"] == dimension
+    assert chosen.in_use["damping"] == "search"
+    assert chosen.in_use["preconditioner"] is None
+
+
+def test_under_a_strategy_steps_are_plain():
+    chosen = auto()
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        chosen.decide(OF_OUTPUTS)
+    assert chosen.kind is arguments.StepKind.KRYLOV
 
 
 @pytest.mark.parametrize(
@@ -73,36 +96,53 @@ def test_what_auto_stands_for():
     ],
 )
 def test_policies_of_damping(damping, policy):
-    options = arguments.complete(OPTIONS | {"damping": damping})
-    settings = arguments.settings(options, directions.saddle_free_direction, True)
-    assert settings.damping == policy
+    assert arguments.Arguments(OPTIONS | {"damping": damping}, METHOD).settings.damping == policy
 
 
 def test_what_is_given_stays():
     given = {"damping": 0.5, "curvature_batch_size": 9}
-    resolved = arguments.resolved(arguments.complete(OPTIONS | AUTO | given), "kronecker")
-    assert given.items() <= resolved.items()
+    assert given.items() <= auto(**given).in_use.items()
+
+
+def test_rows_of_the_curvature():
+    assert auto().curvature_rows(divisible=True) == "auto"
+    assert auto().curvature_rows(divisible=False) is None
+    assert auto(curvature_batch_size=9).curvature_rows(divisible=True) == 9
+    assert auto(krylov_dimension=4).curvature_rows(divisible=True) is None
+    plain = auto(krylov_dimension=4, curvature_batch_size=9)
+    assert plain.curvature_rows(divisible=True) == 9
+    decided = auto()
+    decided.decide(WITHOUT_OUTPUTS)
+    assert decided.curvature_rows(divisible=True) is None
 
 
 @pytest.mark.parametrize(
-    ("wanted", "rows", "taken"),
-    [("auto", 8000, 500), ("auto", 600, 256), ("auto", 100, 100), (30, 100, 30), (300, 100, 100)],
+    ("given", "divisible", "sampled"),
+    [("auto", True, True), (9, True, True), (None, True, False), ("auto", False, False)],
 )
-def test_rows_of_the_curvature(wanted, rows, taken):
-    assert int(arguments.curvature_rows(wanted, rows)) == taken
+def test_samples_are_of_parts_where_these_may_be_taken_for_all(given, divisible, sampled):
+    assert auto(curvature_batch_size=given).parts_may_be_sampled(divisible) == sampled
 
 
-@pytest.mark.parametrize(
-    ("rows", "size"), [(1, 1), (255, 255), (256, 256), (257, 256), (1024, 256), (1027, 257)]
-)
-def test_parts_of_the_rows_are_together_all(rows, size):
-    seen = set()
-    for index in range(4):
-        start, length = arguments.part_of_rows(index, 4, rows)
-        assert int(length) == size
-        assert 0 <= start <= rows - size
-        seen |= set(range(int(start), int(start) + size))
-    assert seen == set(range(rows))
+def test_the_largest_dimension_is_that_of_any_open_kind():
+    assert auto().largest_dimension(100) == 11
+    assert auto().dimension(100) == 2
+    assert auto(use_previous_step=False).largest_dimension(100) == 10
+    assert auto(krylov_dimension=4).largest_dimension(100) == 5
+    assert auto().largest_dimension(3) == 3
+    assert auto(krylov_dimension=None).largest_dimension(7) == 7
+
+
+def test_memory_is_that_of_the_kind_in_use(monkeypatch):
+    space = parameter_space.ParameterSpace([keras.Variable(np.zeros(100), dtype="float32")])
+    monkeypatch.setattr(memory, "device_memory", lambda: (18 * 400, "machine"))
+    auto().refuse_too_large(space, 0)
+    with pytest.raises(MemoryError, match="n = 100 parameters with a basis of k = 11"):
+        auto(krylov_dimension=10).refuse_too_large(space, 0)
+    with pytest.raises(MemoryError, match="2000 numbers of the preconditioner"):
+        auto().refuse_too_large(space, 2000)
+    with pytest.raises(MemoryError, match="the whole Hessian of n = 100"):
+        auto(krylov_dimension=None).refuse_too_large(space, 0)
 
 
 @pytest.mark.parametrize(
@@ -125,15 +165,13 @@ def test_parts_of_the_rows_are_together_all(rows, size):
 )
 def test_values_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
-        arguments.complete(OPTIONS | {name: value})
+        arguments.Arguments(OPTIONS | {name: value}, METHOD)
 
 
 def test_the_whole_hessian_is_not_for_xla_and_has_no_previous_step():
-    options = {"krylov_dimension": None, "jit_compile": True}
     with pytest.raises(ValueError, match="`jit_compile` cannot be True with the whole Hessian"):
-        arguments.complete(OPTIONS | options)
-    whole = arguments.complete(OPTIONS | {"krylov_dimension": None, "use_previous_step": True})
-    assert whole["use_previous_step"] is False
+        auto(krylov_dimension=None, jit_compile=True)
+    assert auto(krylov_dimension=None).values["use_previous_step"] is False
 
 
 NAMES = {

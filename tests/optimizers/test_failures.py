@@ -242,11 +242,11 @@ def test_counts_of_all_and_of_those_in_a_row(outcome, expected):
 
 
 def test_reports(given):
-    assert not failures.report(np.array([0, 0, 0]), 3, warned=False)
-    assert failures.report(np.array([1, 0, 4]), 3, warned=False)
+    assert not failures.warn_or_raise(np.array([0, 0, 0]), 3, warned=False)
+    assert failures.warn_or_raise(np.array([1, 0, 4]), 3, warned=False)
     assert ["product not finite" in text for text in given()] == [True]
-    assert failures.report(np.array([2, 2, 4]), 3, warned=True)
+    assert failures.warn_or_raise(np.array([2, 2, 4]), 3, warned=True)
     assert len(given()) == 1
     with pytest.raises(FloatingPointError, match=r"Received: 3 \(the last: product not finite\)"):
-        failures.report(np.array([3, 3, 4]), 3, warned=True)
-    assert failures.report(np.array([30, 30, 4]), None, warned=True)
+        failures.warn_or_raise(np.array([3, 3, 4]), 3, warned=True)
+    assert failures.warn_or_raise(np.array([30, 30, 4]), None, warned=True)

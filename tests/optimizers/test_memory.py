@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sfn
-from keras_sfn.objective import parameter_space
+from keras_sfn.objective import batches, parameter_space
 from keras_sfn.optimizers import memory
 
 
@@ -48,7 +48,7 @@ def test_a_preconditioner_counts_too(monkeypatch):
     optimizer = keras_sfn.SaddleFreeNewton(curvature_batch_size=None)
     # Twice 10 x 10 and a trace, and a curvature for each parameter, four times.
     with pytest.raises(MemoryError, match="1204 numbers"):
-        optimizer.step(lambda: (None, None), space.variables)
+        optimizer.step(batches.Batch(None, lambda _: lambda: (None, None), space))
 
 
 def test_a_hand_written_loop_is_told_too(monkeypatch):

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn.backend import graphs
 from keras_sfn.objective import objective, parameter_space
 from keras_sfn.preconditioner import gauss_newton
 
@@ -125,19 +124,3 @@ def test_a_loss_without_outputs_is_refused(outputs):
     of = objective.Objective(loss_fn, space)
     with pytest.raises(gauss_newton.NoOutputsError, match="integer `krylov_dimension`"):
         gauss_newton.sample(of, space.values(), tf.constant([0, 0]))
-    assert gauss_newton.ops_of_sample(of) is None
-
-
-def test_ops_of_a_sample_tell_of_loops():
-    of, _, _ = problem(squared, "tanh")
-    assert "MatMul" in gauss_newton.ops_of_sample(of)
-    assert not gauss_newton.ops_of_sample(of) & graphs.CONTROL_FLOW
-    variable = keras.Variable([0.5])
-
-    def loss_fn():
-        value = tf.convert_to_tensor(variable)
-        outputs = tf.while_loop(lambda i, _: i < 3, lambda i, v: (i + 1, tf.sin(v)), (0, value))[1]
-        return tf.reduce_mean(outputs**2), outputs
-
-    loop = objective.Objective(loss_fn, parameter_space.ParameterSpace([variable]))
-    assert gauss_newton.ops_of_sample(loop) & graphs.CONTROL_FLOW

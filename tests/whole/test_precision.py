@@ -32,7 +32,7 @@ def policy(request):
 )
 def test_policies_train_in_a_wide_enough_subspace(policy, variables, subspace, monkeypatch):
     dtypes = set()
-    original = step_lib.saddle_free_step
+    original = step_lib.newton_step
 
     def spy(problem, settings, loss, gradient, **options):
         result = original(problem, settings, loss, gradient, **options)
@@ -43,7 +43,7 @@ def test_policies_train_in_a_wide_enough_subspace(policy, variables, subspace, m
         dtypes.add(problem.matvec(gradient).dtype.name)
         return result
 
-    monkeypatch.setattr(step_lib, "saddle_free_step", spy)
+    monkeypatch.setattr(step_lib, "newton_step", spy)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 4))
     y = np.tanh(x @ rng.normal(size=(4, 2)))

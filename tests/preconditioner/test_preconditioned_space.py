@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn.preconditioner import subspace as preconditioned
+from keras_sfn.preconditioner import preconditioned_space
 
 SIZE = 12
 
@@ -47,11 +47,11 @@ def build(
         def multiply(vector, shift):
             return tf.linalg.matvec(rough + shift * np.eye(SIZE), vector)
 
-        return preconditioned.build(
+        return preconditioned_space.preconditioned_rows(
             lambda vector: tf.linalg.matvec(tf.constant(matrix), vector),
             tf.constant(gradient),
             rows,
-            preconditioned.Preconditioning(
+            preconditioned_space.ShiftedPreconditioner(
                 solve,
                 multiply,
                 tf.constant(last_curvature, tf.float64),

@@ -23,11 +23,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from keras_sfn.krylov import loops, row_blocks, vectors
+from keras_sfn.krylov import loops, precision, row_blocks, vectors
 from keras_sfn.krylov import ritz as ritz_lib
+from keras_sfn.newton import subspaces
 
 # The first shift, as a fraction of P's largest eigenvalue.
 FIRST_SHIFT = 1e-3
@@ -45,8 +45,8 @@ _CANCELLATION = 0.5
 _DOUBTFUL = 0.05
 
 
-class Preconditioning(NamedTuple):
-    """How directions are preconditioned in one step.
+class ShiftedPreconditioner(NamedTuple):
+    """P + shift, with which the directions of one step are scaled.
 
     Attributes:
         solve: Maps a vector of shape (n,) and a shift to (P + shift)^-1 vector.
@@ -63,7 +63,7 @@ class Preconditioning(NamedTuple):
     search: tf.Tensor
 
 
-class Subspace(NamedTuple):
+class PreconditionedRows(NamedTuple):
     """Rows that are orthonormal in the inner product of P + shift, and the operator seen from them.
 
     Attributes:
@@ -79,33 +79,69 @@ class Subspace(NamedTuple):
     shift: tf.Tensor
 
 
-def build(
+def preconditioned_space(
+    matvec: Callable[[tf.Tensor], tf.Tensor],
+    directions: int,
+    preconditioner: ShiftedPreconditioner,
+    agree: subspaces.Agree,
+) -> subspaces.Span:
+    """Returns what makes the span of preconditioned directions.
+
+    Args:
+        matvec: v -> H v on shape (n,).
+        directions: How many, beside the previous step.
+        preconditioner: P and the shift.
+        agree: See `subspaces.Agree`.
+    """
+
+    def span(
+        gradient: tf.Tensor,
+        previous_step: tf.Tensor | None,
+        damping: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> subspaces.Subspace:
+        size, joins = int(gradient.shape[0]), previous_step is not None
+        rows = preconditioned_rows(
+            matvec,
+            gradient,
+            subspaces.dimension(directions, size, joins),
+            preconditioner,
+            append=previous_step,
+            damping=damping,
+            seed=seed,
+        )
+        return subspaces.of_rows(rows.blocks, rows.ritz, rows.gradient, agree, rows.shift)
+
+    return span
+
+
+def preconditioned_rows(
     matvec: Callable[[tf.Tensor], tf.Tensor],
     gradient: tf.Tensor,
     rows: int,
-    preconditioning: Preconditioning,
+    preconditioner: ShiftedPreconditioner,
     *,
     append: tf.Tensor | None,
     damping: tf.Tensor,
     seed: tf.Tensor,
-) -> Subspace:
-    """Builds the subspace; where the shift is searched for one for each, and at last the best.
+) -> PreconditionedRows:
+    """Returns the rows; where the shift is searched for, those of the best shift tried.
 
-    The best is built a second time unless it was the last one, as its rows would otherwise be held
+    These are made a second time unless they were the last ones, as they would otherwise be held
     beside those in the making.
 
     Args:
         matvec: The symmetric operator.
         gradient: Shape (n,). Where it is zero the first direction is random.
         rows: Number k of rows, with `append`.
-        preconditioning: P and the shift.
+        preconditioner: P and the shift.
         append: Vector of shape (n,) that is the last row, or None.
         damping: Scalar that the model's promise is compared with; negative where there is none yet.
         seed: Shape (2,) integers, of the random direction.
     """
-    first = preconditioning.shift
+    first = preconditioner.shift
     tried = tf.stack([first, first * _STRIDE, first / _STRIDE])
-    count = tf.where(preconditioning.search, 3, 1)
+    count = tf.where(preconditioner.search, 3, 1)
     absent = tf.reduce_all(tf.equal(gradient, 0))
     start, _ = loops.at_most_once(
         absent,
@@ -116,29 +152,31 @@ def build(
         gradient,
         seed,
     )
-    directions = _Directions(matvec, start, rows, preconditioning, _last(append, rows))
+    directions = _Directions(matvec, start, rows, preconditioner, _last(append, rows))
 
     def is_next(turn: tf.Tensor, best: tf.Tensor, *_: object) -> tf.Tensor:
         return (turn < count) | (tf.equal(turn, count) & tf.not_equal(best, count - 1))
 
-    def body(turn: tf.Tensor, best: tf.Tensor, promised: tf.Tensor, _: Subspace) -> tuple[Any, ...]:
+    def body(
+        turn: tf.Tensor, best: tf.Tensor, promised: tf.Tensor, _: PreconditionedRows
+    ) -> tuple[Any, ...]:
         # `tried[...]` would make XLA compile a step for each value of what the index follows from.
         shift = tf.gather(tried, tf.where(turn < count, turn, best))
-        blocks, projected = directions.build(shift)
+        blocks, projected = directions.rows_of(shift)
         ritz = ritz_lib.ritz_pairs(projected)
         # Of what it started from, which is held: of the gradient there need be no second copy.
         reduced = tf.where(absent, tf.zeros((), start.dtype), row_blocks.project(blocks, start))
         promise = _promise(ritz, reduced, damping)
         better = (turn < count) & ((promise > promised) | tf.equal(turn, 0))
         best, promised = tf.where(better, turn, best), tf.where(better, promise, promised)
-        return turn + 1, best, promised, Subspace(blocks, ritz, reduced, shift)
+        return turn + 1, best, promised, PreconditionedRows(blocks, ritz, reduced, shift)
 
     size, dtype = int(gradient.shape[0]), gradient.dtype
     no_pairs = ritz_lib.RitzPairs(
         tf.zeros((rows,), dtype), tf.zeros((rows, rows), dtype), tf.constant(False)
     )
     blocks = row_blocks.zeros(rows, size, dtype)
-    nothing = Subspace(blocks, no_pairs, tf.zeros((rows,), dtype), tf.zeros((), dtype))
+    nothing = PreconditionedRows(blocks, no_pairs, tf.zeros((rows,), dtype), tf.zeros((), dtype))
     state = (tf.constant(0), tf.constant(0), tf.zeros((), dtype), nothing)
     return tf.while_loop(is_next, body, state, parallel_iterations=1)[-1]
 
@@ -193,10 +231,10 @@ class _Directions(NamedTuple):
     matvec: Callable[[tf.Tensor], tf.Tensor]
     first: tf.Tensor  # (n,), what the first row is made from
     rows: int
-    preconditioning: Preconditioning
+    preconditioner: ShiftedPreconditioner
     last: _Last | None
 
-    def build(self, shift: tf.Tensor) -> tuple[row_blocks.Blocks, tf.Tensor]:
+    def rows_of(self, shift: tf.Tensor) -> tuple[row_blocks.Blocks, tf.Tensor]:
         """Returns the rows and the operator seen from them."""
         size, dtype = int(self.first.shape[0]), self.first.dtype
         start = _State(
@@ -215,9 +253,7 @@ class _Directions(NamedTuple):
             )
         )
         # Row j was taken when rows 0 to j were there.
-        lower = tf.linalg.band_part(end.lower, -1, 0)
-        projected = lower + tf.transpose(lower) - tf.linalg.diag(tf.linalg.diag_part(lower))
-        return end.blocks, projected
+        return end.blocks, ritz_lib.mirrored(end.lower)
 
     @property
     def _several(self) -> bool:
@@ -232,7 +268,7 @@ class _Directions(NamedTuple):
             state.blocks,
             candidate,
             tf.where(is_last, tf.constant(_DOUBTFUL, dtype), _CANCELLATION),
-            self.preconditioning.multiply,
+            self.preconditioner.multiply,
             shift,
         )
         with_last = candidate.with_last - vectors.dot(shares, state.of_last)
@@ -254,7 +290,7 @@ class _Directions(NamedTuple):
 
         def solve(_: tf.Tensor, *old: tf.Tensor) -> tuple[tf.Tensor, ...]:
             scale, shift = old[-2:]
-            row = self.preconditioning.solve(scale * vector, shift)
+            row = self.preconditioner.solve(scale * vector, shift)
             # The scaled vector is gone: the row was made in its place.
             square, shares = vectors.dot(row, vector), row_blocks.project(state.blocks, vector)
             with_last = zero
@@ -264,7 +300,7 @@ class _Directions(NamedTuple):
 
         row, square = tf.zeros_like(vector), zero
         if last is not None:
-            square = (self.preconditioning.last_curvature + shift) * last.square
+            square = (self.preconditioner.last_curvature + shift) * last.square
             row, _ = loops.at_most_once(
                 is_last, lambda _, scale: (scale * last.vector, -scale), row, last.scale
             )
@@ -288,7 +324,7 @@ def _orthonormal(
         candidate: The row.
         cancellation: Scalar; where less than this part of the square is left, the row is multiplied
             by the matrix of the inner product for a second pass.
-        multiply: Does that, as in `Preconditioning`.
+        multiply: Does that, as in `ShiftedPreconditioner`.
         shift: Of the matrix.
 
     Returns:
@@ -334,6 +370,6 @@ def _promise(ritz: ritz_lib.RitzPairs, gradient: tf.Tensor, damping: tf.Tensor) 
     """Returns by how much the damped saddle-free model lowers the loss in a subspace."""
     reduced = tf.linalg.matvec(ritz.vectors, gradient, transpose_a=True)
     stiffness = tf.abs(ritz.values)
-    epsilon = float(np.finfo(stiffness.dtype.as_numpy_dtype).eps)
+    epsilon = precision.epsilon(stiffness.dtype)
     floor = tf.maximum(damping, epsilon * tf.reduce_max(stiffness))
     return 0.5 * tf.reduce_sum(tf.math.divide_no_nan(reduced**2, stiffness + floor))

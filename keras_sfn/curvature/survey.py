@@ -1,0 +1,116 @@
+"""What is decided about a loss before a step is prepared: one look at one trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+from absl import logging
+
+from keras_sfn.backend import devices, graphs
+from keras_sfn.curvature import differentiability, products
+from keras_sfn.objective import objective as objective_lib
+from keras_sfn.objective import traced as traced_lib
+
+
+class Surveyed(Protocol):
+    """What is looked at: a batch."""
+
+    synchronized: bool
+
+    @property
+    def example(self) -> objective_lib.Objective:
+        """See `batches.Batch`."""
+
+    @property
+    def traced(self) -> traced_lib.Traced:
+        """See `batches.Batch`."""
+
+
+class Survey(NamedTuple):
+    """How the loss of a step is differentiated and compiled.
+
+    Attributes:
+        traced: What the trace of the loss shows.
+        hvp_mode: How products are taken, as in `products.hessian_vector_product`.
+        jit_compile: Whether XLA compiles what evaluates the loss.
+    """
+
+    traced: traced_lib.Traced
+    hvp_mode: str
+    jit_compile: bool
+
+
+class FrozenLoss(NamedTuple):
+    """The loss of one step, as all that a step evaluates sees it.
+
+    Attributes:
+        whole: The loss of the batch.
+        curvature: The loss whose Hessian is used: the same, or that of the first rows.
+        part: (i, count) -> the loss of the i-th of so many parts of the batch; None where no part
+            may be taken for all.
+        survey: How these are differentiated and compiled.
+    """
+
+    whole: objective_lib.Loss
+    curvature: objective_lib.Loss
+    part: Callable[[tf.Tensor, int], objective_lib.Loss] | None
+    survey: Survey
+
+
+def survey(
+    batch: Surveyed,
+    hvp_mode: str,
+    jit_compile: bool | str = "auto",
+    jit_of_model: bool | str = "auto",
+    *,
+    eager: bool = False,
+) -> Survey:
+    """Looks at the loss of a batch, refuses what has no right step, decides how it is evaluated.
+
+    A loss that is going to be evaluated eagerly is also evaluated twice, since a graph would not
+    show what Python code changes; and where it cannot be traced at all, a warning says that its ops
+    are not known.
+
+    Args:
+        batch: Whose loss is looked at.
+        hvp_mode: The optimizer's argument.
+        jit_compile: The optimizer's argument.
+        jit_of_model: As in `devices.jit_compile`.
+        eager: Whether the loss is going to be evaluated eagerly.
+
+    Raises:
+        ValueError: The loss differs from one evaluation to the next, changes a variable, or does
+            not depend on the parameters; or a layer reads trained variables by itself.
+        NotImplementedError: An op between the parameters and the gradient has no second derivative
+            in TensorFlow; or `hvp_mode` cannot be had.
+    """
+    if eager:
+        _refuse_unrepeatable(batch.example)
+    traced = batch.traced
+    if traced.error is None:
+        differentiability.refuse(traced.graph, batch.example.space.variables)
+    elif not eager:
+        raise traced.error
+    else:
+        logging.log_first_n(
+            logging.WARNING,
+            "The loss cannot be traced into a graph (%s), so that it is not known whether all of "
+            "its ops have right second derivatives. `keras_sfn.check_curvature` can tell where "
+            "the branch of Python code is taken out.",
+            1,
+            traced.error,
+        )
+    mode = products.resolve_mode(hvp_mode, traced.has_loops, batch.synchronized)
+    jit = not eager and devices.jit_compile(jit_compile, traced.ops, jit_of_model)
+    return Survey(traced, mode, jit)
+
+
+def _refuse_unrepeatable(objective: objective_lib.Objective) -> None:
+    point = objective.space.flatten(objective.space.values())
+    first, second = float(objective.loss(point)), float(objective.loss(point))
+    # Parallel sums on a GPU may differ by rounding; random numbers and other batches by far more.
+    if abs(first - second) > 1e-4 * max(abs(first), abs(second)):
+        found = f"Two evaluations at the same point gave {first} and {second}"
+        raise ValueError(graphs.UNREPEATABLE.format(found=found))

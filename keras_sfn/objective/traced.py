@@ -1,0 +1,94 @@
+"""One look at a loss: its gradient, traced once, and what the trace shows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_sfn.backend import graphs
+from keras_sfn.objective import objective as objective_lib
+
+# What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
+_ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
+
+
+class Traced(NamedTuple):
+    """What the trace of a loss and its gradient shows.
+
+    Attributes:
+        graph: Of the gradient: its first input is the point, shape (n,). None where the loss has
+            code that runs only eagerly.
+        ops: Types of the ops of the loss itself.
+        outputs: Structure of `tf.TensorSpec`, what else the loss returned.
+        updated: Variables that a pass assigns to.
+        of_outputs: Whether the loss depends on outputs that depend on the parameters.
+        error: Why there is no graph, or None.
+    """
+
+    graph: Any
+    ops: frozenset[str]
+    outputs: Any
+    updated: tuple[keras.Variable, ...]
+    of_outputs: bool
+    error: Exception | None = None
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether the loss has loops or branches."""
+        return bool(self.ops & graphs.CONTROL_FLOW)
+
+    @property
+    def stops_gradient(self) -> bool:
+        """Whether the loss calls `stop_gradient` outside loops and branches."""
+        return self.graph is not None and graphs.calls_stop_gradient(self.graph)
+
+
+def trace(objective: objective_lib.Objective) -> Traced:
+    """Traces the gradient of a loss in a graph of its own.
+
+    Raises:
+        ValueError: See `objective.Objective.evaluate`.
+    """
+    space = objective.space
+    found: list[Any] = []
+
+    def gradient(point: tf.Tensor) -> tf.Tensor:
+        parameters = space.unflatten(point)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(parameters)
+            evaluation = objective.evaluate(parameters)
+        outputs = floating(evaluation.outputs)
+        gradients, slopes = tape.gradient(evaluation.loss, (parameters, outputs))
+        used = [o for o, slope in zip(outputs, slopes, strict=True) if slope is not None]
+        found[:] = evaluation, used
+        return objective.joined(gradients, parameters)
+
+    try:
+        graph = graphs.trace(gradient, tf.TensorSpec((space.size,), space.dtype))
+    except _ONLY_EAGER as error:
+        if not tf.executing_eagerly():
+            raise
+        return Traced(None, frozenset(), None, (), False, error)
+    evaluation, used = found
+    specs = keras.tree.map_structure(
+        lambda out: tf.TensorSpec(out.shape, out.dtype) if tf.is_tensor(out) else None,
+        evaluation.outputs,
+    )
+    return Traced(
+        graph=graph,
+        ops=graphs.op_types(graph),
+        outputs=specs,
+        updated=tuple(variable for variable, _ in evaluation.updates),
+        of_outputs=bool(used) and bool(graphs.path(graph, graph.inputs[:1], used)),
+    )
+
+
+def floating(outputs: Any) -> list[tf.Tensor]:
+    """Returns the outputs of a loss that can be differentiated, flat."""
+    return [
+        output
+        for output in keras.tree.flatten(outputs)
+        if tf.is_tensor(output) and output.dtype.is_floating
+    ]

@@ -1,0 +1,63 @@
+import keras
+import pytest
+import tensorflow as tf
+
+from keras_sfn.curvature import survey
+from keras_sfn.objective import batches, parameter_space
+
+
+def batch_of(loss_fn):
+    variable = keras.Variable([0.5, 1.5])
+    space = parameter_space.ParameterSpace([variable])
+    return batches.of_function(lambda: loss_fn(variable.value), space)
+
+
+def in_a_loop(value):
+    step = lambda i, v: (i + 1, tf.sin(v))
+    return tf.reduce_sum(tf.while_loop(lambda i, _: i < 3, step, (0, value))[1])
+
+
+def test_one_trace_tells_all(monkeypatch):
+    count = []
+
+    def loss_fn(value):
+        count.append(1)
+        return tf.reduce_sum(value**2)
+
+    found = survey.survey(batch_of(loss_fn), "auto")
+    assert count == [1]
+    assert (found.hvp_mode, found.jit_compile) == ("auto", True)
+    assert "Square" in found.traced.ops or "Pow" in found.traced.ops
+
+
+def test_loops_decide_mode_and_compilation():
+    found = survey.survey(batch_of(in_a_loop), "auto", "auto")
+    assert (found.hvp_mode, found.jit_compile) == ("reverse_over_reverse", False)
+    found = survey.survey(batch_of(in_a_loop), "auto", True)
+    assert found.jit_compile
+    found = survey.survey(batch_of(in_a_loop), "auto", "auto", True)
+    assert found.jit_compile
+
+
+def test_what_has_no_right_second_derivative_is_refused():
+    resize = lambda v: tf.raw_ops.ResizeBilinear(images=tf.reshape(v, (1, 2, 1, 1)), size=(4, 4))
+    with pytest.raises(NotImplementedError, match="ResizeBilinearGrad"):
+        survey.survey(batch_of(lambda v: tf.reduce_sum(resize(v) ** 2)), "auto")
+
+
+def test_a_loss_that_runs_eagerly_is_evaluated_twice():
+    values = iter([1.0, 1.0, 1.0, 1.0, 2.0, 3.0])
+    loss = lambda v: tf.reduce_sum(v) * 0 + next(values)
+    survey.survey(batch_of(loss), "auto", eager=True)
+    next(values)
+    with pytest.raises(ValueError, match=r"Two evaluations at the same point gave 2.0 and 3.0"):
+        survey.survey(batch_of(loss), "auto", eager=True)
+
+
+def test_a_loss_that_runs_only_eagerly():
+    batch = batch_of(lambda v: tf.reduce_sum(v) * float(v.numpy()[0]))
+    found = survey.survey(batch, "auto", eager=True)
+    assert found.traced.error is not None
+    assert not found.jit_compile
+    with pytest.raises(AttributeError):
+        survey.survey(batch, "auto")

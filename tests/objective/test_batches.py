@@ -1,0 +1,85 @@
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sfn.objective import batches, micro_batches, objective, parameter_space
+
+
+@pytest.fixture
+def space():
+    return parameter_space.ParameterSpace([keras.Variable([1.0, 2.0])])
+
+
+def mean_square(space):
+    """Maps rows to the mean square of their products with the parameters, and these products."""
+
+    def loss_of(part):
+        def loss_fn():
+            product = tf.linalg.matvec(part, space.variables[0].value)
+            return tf.reduce_mean(product**2), product
+
+        return loss_fn
+
+    return loss_of
+
+
+def value(loss):
+    return float(loss.loss(loss.space.flatten(loss.space.values())))
+
+
+def test_whole_first_rows_and_parts(space):
+    x = tf.constant(np.random.default_rng(0).normal(size=(1030, 2)), tf.float32)
+    batch = batches.Batch(x, mean_square(space), space, divisible=True)
+    squares = np.square(x.numpy() @ [1, 2])
+    assert value(batch.whole()) == pytest.approx(squares.mean(), rel=1e-5)
+    assert value(batch.first(10)) == pytest.approx(squares[:10].mean(), rel=1e-5)
+    assert value(batch.first("auto")) == pytest.approx(squares[:256].mean(), rel=1e-5)
+    # Four parts of 258 rows, which overlap by a row or two.
+    assert value(batch.part(tf.constant(3), 4)) == pytest.approx(squares[-258:].mean(), rel=1e-5)
+
+
+def test_in_slices_only_what_has_more_rows(space):
+    batch = batches.Batch(tf.ones((6, 2)), mean_square(space), space, slice_rows=4)
+    assert isinstance(batch.whole(), micro_batches.MicroBatches)
+    assert isinstance(batch.first(4), objective.Objective)
+    assert value(batch.whole()) == 9
+    # The trace is that of a slice.
+    assert batch.traced.outputs.shape == (4,)
+
+
+def test_a_loss_function_is_a_batch_without_rows(space):
+    batch = batches.of_function(lambda: tf.reduce_sum(space.variables[0].value), space)
+    assert value(batch.whole()) == 3
+    assert not batch.divisible
+    assert batch.traced.outputs is None
+
+
+def test_all_losses_of_a_batch_draw_from_its_seed(space):
+    generator = keras.random.SeedGenerator(1)
+
+    def loss_of(part):
+        def loss_fn():
+            noise = keras.random.uniform((), seed=generator)
+            return tf.reduce_sum(space.variables[0].value) * 0 + noise, part
+
+        return loss_fn
+
+    batch = batches.Batch(tf.ones((600, 1)), loss_of, space, divisible=True)
+    found = set()
+    for seed in (5, 6):
+        batch.reseed(tf.constant([seed, 0]))
+        losses = (batch.whole(), batch.first(3), batch.part(tf.constant(1), 2))
+        drawn = {value(loss) for loss in losses}
+        assert len(drawn) == 1
+        found |= drawn
+    assert len(found) == 2
+
+
+def test_all_losses_of_a_batch_see_the_same_random_numbers_of_python(space):
+    loss_of = lambda part: lambda: (tf.reduce_sum(space.variables[0]) * random.random(), part)
+    random.seed(0)
+    batch = batches.Batch(tf.ones((600, 1)), loss_of, space)
+    assert value(batch.whole()) == value(batch.first(3)) == value(batch.whole())

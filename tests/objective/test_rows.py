@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sfn.objective import rows
+
+DATA = ({"a": tf.reshape(tf.range(12), (6, 2)), "none": None}, tf.range(6))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "taken"),
+    [("auto", 8000, 500), ("auto", 600, 256), ("auto", 100, 100), (30, 100, 30), (300, 100, 100)],
+)
+def test_rows_of_the_curvature(wanted, known, taken):
+    assert int(rows.of_curvature(wanted, known)) == taken
+
+
+@pytest.mark.parametrize(
+    ("known", "size"), [(1, 1), (255, 255), (256, 256), (257, 256), (1024, 256), (1027, 257)]
+)
+def test_parts_of_the_rows_are_together_all(known, size):
+    seen = set()
+    for index in range(4):
+        start, length = rows.of_part(index, 4, known)
+        assert int(length) == size
+        assert 0 <= start <= known - size
+        seen |= set(range(int(start), int(start) + size))
+    assert seen == set(range(known))
+
+
+def test_rows_are_counted_and_taken_from_every_part():
+    assert int(rows.count(DATA)) == rows.static_count(DATA) == 6
+    first, targets = rows.first(DATA, 2)
+    np.testing.assert_array_equal(first["a"], [[0, 1], [2, 3]])
+    assert first["none"] is None
+    np.testing.assert_array_equal(targets, [0, 1])
+    taken, targets = rows.take(DATA, 3, 2)
+    np.testing.assert_array_equal(taken["a"], [[6, 7], [8, 9]])
+    np.testing.assert_array_equal(targets, [3, 4])
+
+
+def test_a_batch_of_unknown_length_is_padded_to_a_slice():
+    assert rows.padded(DATA, 9) is DATA
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2))])
+    def padded(x):
+        assert rows.static_count(x) is None
+        return rows.padded((x, None), 4)[0]
+
+    np.testing.assert_array_equal(padded(tf.ones((3, 2))), [[1, 1]] * 3 + [[0, 0]])
+    np.testing.assert_array_equal(padded(tf.ones((5, 2))), np.ones((5, 2)))
