@@ -3,9 +3,10 @@
     python .ci/build_file.py            writes BUILD
     python .ci/build_file.py --check    writes nothing; shows the difference and fails
 
-One `py_library` a module, one `py_binary` an example that is run, one `py_test` a test file. The
-dependencies are what a file imports, and besides, of a test, the scripts and documents, and of an
-example, the scripts whose file names stand in its strings (they are opened or run, not imported).
+One `py_library` a module, one `py_binary` an example that is run, one `py_test` a test file, each
+called like the module with all its folders. The dependencies are what a file imports, with the
+packages in which that lies, and besides, of a test, the scripts and documents, and of an example,
+the scripts whose paths, or ends of them, are among its strings (they are opened or run).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Iterator
 import project
 
 PACKAGE = "keras_sfn"
+PACKAGE_INIT = pathlib.PurePosixPath(PACKAGE, "__init__.py")
 SOURCES = {
     PACKAGE: f"{PACKAGE}/**/*.py",
     "examples": "examples/**/*.py",
@@ -45,10 +47,12 @@ READS = {
     pathlib.PurePosixPath(".ci/project.py"): ["pyproject.toml"],
     pathlib.PurePosixPath(".ci/readme.py"): ["README.md"],
     pathlib.PurePosixPath(".ci/release.py"): ["CHANGELOG.md"],
-    pathlib.PurePosixPath("tests/test_docs.py"): [":sources"],
+    pathlib.PurePosixPath("tests/docs/test_docs.py"): [":sources"],
+    pathlib.PurePosixPath("tests/examples/test_layout.py"): [":sources"],
 }
 
-HEADER = '''"""keras_sfn: one library a module, one test a test file, one binary an example.
+_PATTERNS = "".join(f'        "{pattern}",\n' for pattern in sorted(SOURCES.values()))
+HEADER = f'''"""keras_sfn: one library a module, one test a test file, one binary an example.
 
 Written by `python .ci/build_file.py` from the imports, so this file documents the architecture. A
 module's library holds that module alone; `:keras_sfn` is the whole package.
@@ -65,11 +69,7 @@ exports_files(["LICENSE"])
 filegroup(
     name = "sources",
     srcs = glob([
-        ".ci/*.py",
-        "examples/**/*.py",
-        "keras_sfn/**/*.py",
-        "tests/**/*.py",
-    ]),
+{_PATTERNS}    ]),
 )
 '''
 
@@ -112,20 +112,28 @@ class Project:
             for path in root.glob(pattern)
         )
         self.distributions = project.distributions(root)
+        # Folder from which files import -> name of a module -> its file.
+        self.modules = {
+            folder: {
+                module_name(path.relative_to(folder)): path
+                for path in self.files
+                if path.is_relative_to(folder)
+            }
+            for folder in map(pathlib.PurePosixPath, project.python_path(root))
+        }
 
     def targets(self) -> Iterator[Target]:
         """Yields the rules in the order of BUILD."""
         names: dict[str, pathlib.PurePosixPath] = {}
         for directory in SOURCES:
-            # The package's own library stands first, as `__init__` sorts before the modules.
             for path in self.files:
                 if path.parts[0] != directory or path == TEST_MAIN:
                     continue
                 name = target_name(path)
                 if name in names:
                     raise ValueError(
-                        f"Two files of one name make two targets `{name}` of BUILD. Received: "
-                        f"{names[name]} and {path}. Rename one."
+                        f"Two files of one module name make two targets `{name}` of BUILD. "
+                        f"Received: {names[name]} and {path}. Rename one."
                     )
                 names[name] = path
                 yield self._target(path, name)
@@ -135,42 +143,41 @@ class Project:
         deps = self._imports(path, tree)
         if is_test(path):
             return self._test(path, name, tree, deps)
-        attributes: dict[str, str | list[str]] = {"srcs": [str(path)]}
-        kind = "py_library"
-        if path.parts[0] == PACKAGE:
-            if path.name == "__init__.py":
-                attributes["data"] = [f"{PACKAGE}/py.typed"]
-            # Where the project stands in a folder of a larger workspace, this makes it importable.
-            attributes["imports"] = ["."]
-        elif path.parts[0] == "tests":
-            # pyproject.toml configures pytest: markers, warnings that are errors.
-            attributes = {"testonly": "True", "srcs": [str(path)], "data": ["pyproject.toml"]}
-        elif path.parts[0] == "examples" and runs(tree):
-            kind = "py_binary"
+        if path.parts[0] == "examples" and runs(tree):
             deps = sort_labels({*deps, *self._scripts(path, tree)})
-        else:
-            if path in READS:
-                attributes["data"] = READS[path]
-            attributes["imports"] = [str(path.parent)]
-        return Target(kind, name, attributes | {"deps": deps})
+            return Target(
+                "py_binary", name, {"srcs": [str(path)], "main": f'"{path}"', "deps": deps}
+            )
+        attributes: dict[str, str | list[str]] = {"srcs": [str(path)]}
+        if path.parts[0] == "tests":
+            # pyproject.toml configures pytest: markers, warnings that are errors.
+            attributes = {"testonly": "True", **attributes, "data": ["pyproject.toml"]}
+        elif path == PACKAGE_INIT:
+            attributes["data"] = [f"{PACKAGE}/py.typed"]
+        elif path in READS:
+            attributes["data"] = READS[path]
+        # With it a module is found where the project is a folder of a larger workspace, too.
+        folders = [folder for folder in self.modules if path.is_relative_to(folder)]
+        attributes["imports"] = [str(max(folders, key=lambda folder: len(folder.parts)))]
+        return Target("py_library", name, attributes | {"deps": deps})
 
     def _test(
         self, path: pathlib.PurePosixPath, name: str, tree: ast.Module, deps: list[str]
     ) -> Target:
-        named = strings(tree)
-        opened = [document for document in self.documents if {document.name, str(document)} & named]
+        opened = [document for document in self.documents if ends(document) & strings(tree)]
         # Links of a document are followed by the tests that read it.
         linked = [target for document in opened for target in self._links(document)]
         documents = sorted({str(document) for document in (*opened, *linked)})
-        # pytest itself runs the file, and reads conftest.py beside it.
-        shared = {":conftest", self._label("pytest", path)}
+        # pytest itself runs the file, and reads each conftest.py on the way to it.
+        shared = {self._label("pytest", path), *self._above(path, "conftest.py")}
+        shared |= self._above(path, "__init__.py")
         found = marks(tree)
         return Target(
             "py_test",
             name,
             {
                 "size": '"large"' if "slow" in found else '"medium"',
-                "srcs": [str(TEST_MAIN), str(path)],
+                "srcs": sorted([str(TEST_MAIN), str(path)]),
                 "args": [f"$(location {path})"],
                 "data": documents + READS.get(path, []),
                 "main": f'"{TEST_MAIN}"',
@@ -186,7 +193,10 @@ class Project:
         return {
             ":" + target_name(other)
             for other in self.files
-            if other.parts[0] in SCRIPTS and other != path and {other.name, str(other)} & named
+            if other.parts[0] in SCRIPTS
+            and other.name != "__init__.py"
+            and other != path
+            and ends(other) & named
         }
 
     def _links(self, document: pathlib.PurePosixPath) -> Iterator[pathlib.PurePosixPath]:
@@ -200,36 +210,31 @@ class Project:
                 yield target
 
     def _imports(self, path: pathlib.PurePosixPath, tree: ast.Module) -> list[str]:
+        modules: dict[str, pathlib.PurePosixPath] = {}
+        for folder, found_there in self.modules.items():
+            # A test imports from all.
+            if path.parts[0] == "tests" or path.is_relative_to(folder):
+                modules |= found_there
         labels = set()
         for module, names in imported(tree):
-            top, *rest = module.split(".")
-            if top == PACKAGE:
-                labels |= self._package_labels(path, rest, names)
-            elif local := self._local(path, top):
-                labels.add(":" + target_name(local))
+            # A name that is no module of a package comes from the package's `__init__`.
+            wanted = [modules.get(f"{module}.{name}", modules.get(module)) for name in names]
+            found = [other for other in wanted or [modules.get(module)] if other]
+            top = module.split(".")[0]
+            if found:
+                for other in found:
+                    labels |= {":" + target_name(other), *self._above(other, "__init__.py")}
             elif top not in STANDARD and not (top in FOREIGN and path.parts[0] == "examples"):
                 labels.add(self._label(top, path))
-        return sort_labels(labels - {":" + target_name(path)})
-
-    def _package_labels(
-        self, path: pathlib.PurePosixPath, rest: list[str], names: list[str]
-    ) -> set[str]:
-        modules = {PACKAGE}
-        for name in rest[:1] or names:
-            # A name that is no module comes from `__init__`.
-            is_module = pathlib.PurePosixPath(PACKAGE, f"{name}.py") in self.files
-            modules.add(name if is_module else PACKAGE)
         # Importing a module runs the package's `__init__` first; inside the package that is no
         # dependency but a cycle.
-        if path.parts[0] == PACKAGE and (rest or PACKAGE not in names):
-            modules.discard(PACKAGE)
-        return {f":{name}" for name in modules}
+        inside = {":" + PACKAGE} if path.parts[0] == PACKAGE else set()
+        return sort_labels(labels - {":" + target_name(path)} - inside)
 
-    def _local(self, path: pathlib.PurePosixPath, top: str) -> pathlib.PurePosixPath | None:
-        more = path.parts[0] == "tests" or str(path.parent) in project.PYTHON_PATH
-        folders = [str(path.parent), *(project.PYTHON_PATH if more else ())]
-        candidates = [pathlib.PurePosixPath(folder, f"{top}.py") for folder in folders]
-        return next((candidate for candidate in candidates if candidate in self.files), None)
+    def _above(self, path: pathlib.PurePosixPath, name: str) -> set[str]:
+        """Returns the labels of the files of a name in the folders in which a file lies."""
+        places = [folder / name for folder in path.parents]
+        return {":" + target_name(place) for place in places if place in self.files}
 
     def _label(self, top: str, path: pathlib.PurePosixPath) -> str:
         distribution = project.DISTRIBUTION_OF.get(top, top)
@@ -242,9 +247,20 @@ class Project:
         return f"@pypi//{distribution}"
 
 
+def module_name(path: pathlib.PurePosixPath) -> str:
+    """Returns the dotted name of a file's module; a package's is that of its `__init__`."""
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if path.name == "__init__.py" else parts)
+
+
 def target_name(path: pathlib.PurePosixPath) -> str:
-    """Returns a file's target: its stem, and the folder's name for `__init__`."""
-    return path.parent.name if path.name == "__init__.py" else path.stem
+    """Returns a file's target: its module's name from the root."""
+    return module_name(path).removeprefix(".")
+
+
+def ends(path: pathlib.PurePosixPath) -> set[str]:
+    """Returns the path, and what is left of it without its first folders."""
+    return {"/".join(path.parts[start:]) for start in range(len(path.parts))}
 
 
 def is_test(path: pathlib.PurePosixPath) -> bool:
@@ -294,7 +310,7 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
     """Returns labels in buildifier's order: this package's first, then those of repositories."""
-    return sorted(labels, key=lambda label: (label.startswith("@"), label))
+    return sorted(labels, key=lambda label: (label.startswith("@"), label.split(".")))
 
 
 def render(root: pathlib.Path) -> str:

@@ -13,15 +13,22 @@ else:
     import tomli as tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Folders, besides its own, from which a test or a benchmark imports (pytest's `pythonpath`).
-PYTHON_PATH = (".ci", "examples", "examples/benchmarks", "examples/benchmarks/peers")
 # Where a module is not called like the distribution it comes from.
 DISTRIBUTION_OF = {"absl": "absl_py", "sklearn": "scikit_learn"}
 
 
 def read(root: pathlib.Path = ROOT) -> dict[str, Any]:
     """Returns the table `project` of pyproject.toml."""
-    return tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    return _tables(root)["project"]
+
+
+def python_path(root: pathlib.Path = ROOT) -> list[str]:
+    """Returns the folders from which a test imports (pytest's `pythonpath`)."""
+    return _tables(root)["tool"]["pytest"]["ini_options"]["pythonpath"]
+
+
+def _tables(root: pathlib.Path) -> dict[str, Any]:
+    return tomllib.loads((root / "pyproject.toml").read_text())
 
 
 def requirements(root: pathlib.Path = ROOT, extras: bool = True) -> list[str]:

@@ -24,18 +24,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import autoencoder_network
-import autoencoder_results
-import curvature_probe
-import gradient_cost
-import image_data
 import keras
 import numpy as np
-import stall
-import timed_training
 from absl import app, flags, logging
 
 import keras_sfn
+from helpers import (
+    autoencoder_network,
+    autoencoder_results,
+    command_line,
+    curvature_probe,
+    gradient_cost,
+    image_data,
+    stall,
+    timed_training,
+)
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "digits, or an image set of TFDS.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared sets.")
@@ -250,17 +253,12 @@ def _load(split: str) -> np.ndarray:
 
 def main(argv: Sequence[str]) -> None:
     """Trains with each optimizer in turn and writes the results."""
-    if len(argv) > 1:
-        sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+    command_line.refuse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file it opens.
     for name in _OPTIMIZER.value:
         # What is wrong stops here, not in mid-run.
         make_optimizer(name, learning_rates(name)[0], batch_size=1)
-    output = pathlib.Path(_OUTPUT_DIR.value)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"--output_dir={output} cannot be made: {error.strerror}. Choose another folder.")
+    output = command_line.output_directory(_OUTPUT_DIR.value)
     images = _load("train")[: _ROWS.value]
     test = _load("test")[:10]
     flat = images.reshape(len(images), -1)

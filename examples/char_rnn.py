@@ -16,22 +16,24 @@ ptb.char.train.txt and so on.
 from __future__ import annotations
 
 import math
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import char_rnn_results
-import gradient_cost
 import keras
 import numpy as np
-import spectrum
-import stall
-import text_data
-import timed_training
 from absl import app, flags, logging
 
 import keras_sfn
+from helpers import (
+    char_rnn_results,
+    command_line,
+    gradient_cost,
+    spectrum,
+    stall,
+    text_data,
+    timed_training,
+)
 
 _DATASET = flags.DEFINE_string(
     "dataset", "tiny_shakespeare", "A text of TFDS, or penn_treebank with --ptb_dir."
@@ -257,16 +259,11 @@ def _load() -> tuple[np.ndarray, np.ndarray, int]:
 
 def main(argv: Sequence[str]) -> None:
     """Trains until SGD stalls, goes on with each optimizer, writes the results."""
-    if len(argv) > 1:
-        sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+    command_line.refuse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file it opens.
     for name in _OPTIMIZER.value:
         make_optimizer(name)  # A name that is unknown stops here, not in mid-run.
-    output = pathlib.Path(_OUTPUT_DIR.value)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"--output_dir={output} cannot be made: {error.strerror}. Choose another folder.")
+    output = command_line.output_directory(_OUTPUT_DIR.value)
     experiment = Experiment(*_load())
     weights, plateau = experiment.until_stalled()
     stages = [plateau, *(experiment.go_on(name, weights) for name in _OPTIMIZER.value)]

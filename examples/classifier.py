@@ -12,25 +12,22 @@ epoch: seconds and gradient equivalents stand beside. Written to --output_dir: f
 history.csv, draws.csv.
 
 The paper does not tell the activation, the batches and the ranges of SGD's random search (see
-`examples/random_search.py`), nor how many steps a Hessian serves: all are choices, and flags.
+`helpers/random_search.py`), nor how many steps a Hessian serves: all are choices, and flags.
 """
 
 from __future__ import annotations
 
-import pathlib
 import sys
 import time
 from collections.abc import Sequence
 
-import classifier_results
-import image_data
 import keras
 import numpy as np
-import random_search
 import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_sfn
+from helpers import classifier_results, command_line, image_data, random_search
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "digits, or an image set of TFDS.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared sets.")
@@ -206,8 +203,7 @@ def _setting(name: str) -> int:
 
 def main(argv: Sequence[str]) -> None:
     """Trains every size with every method and writes the results."""
-    if len(argv) > 1:
-        sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+    command_line.refuse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file it opens.
     for name in _OPTIMIZER.value:
         make_optimizer(name)  # A name that is unknown stops here, not in mid-run.
@@ -223,6 +219,7 @@ def main(argv: Sequence[str]) -> None:
     rows = slice(_setting("rows"))
     images, labels = small_images(images[rows], _SIDE.value), labels[rows]
 
+    output = command_line.output_directory(_OUTPUT_DIR.value)
     records: list[classifier_results.Record] = []
     ends: list[classifier_results.DrawRecord] = []
     for units in _SMALL_HIDDEN if _QUICK.value else _HIDDEN.value:
@@ -235,9 +232,9 @@ def main(argv: Sequence[str]) -> None:
             else:
                 found = experiment.newton(name, optimizer)
             records += found
-            classifier_results.write(pathlib.Path(_OUTPUT_DIR.value), records, ends, _DATASET.value)
+            classifier_results.write(output, records, ends, _DATASET.value)
     print(classifier_results.table(records, ends))
-    print(f"Results in {_OUTPUT_DIR.value}/: figures.png, history.csv, draws.csv")
+    print(f"Results in {output}/: figures.png, history.csv, draws.csv")
 
 
 if __name__ == "__main__":

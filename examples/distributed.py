@@ -27,7 +27,6 @@ import sys
 import time
 from collections.abc import Sequence
 
-import image_data
 import keras
 import matplotlib
 import numpy as np
@@ -35,6 +34,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_sfn
+from helpers import command_line, image_data
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -122,10 +122,9 @@ def work() -> None:
     """Trains as one of the workers that TF_CONFIG names."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     chief = is_chief(strategy.cluster_resolver)
-    images, output = load_images(), pathlib.Path(_OUTPUT_DIR.value)
+    images, output = load_images(), command_line.output_directory(_OUTPUT_DIR.value)
     with strategy.scope():
         model = build_model(images.shape[1])
-    output.mkdir(parents=True, exist_ok=True)
     # One worker writes for all, since all hold the same; the others only read it.
     backup = keras.callbacks.BackupAndRestore(
         output / "backup", save_freq="epoch" if chief else sys.maxsize, delete_checkpoint=chief
@@ -198,8 +197,7 @@ def compare(images: np.ndarray) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Is a worker where TF_CONFIG is set, and starts some where it is not."""
-    if len(argv) > 1:
-        sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+    command_line.refuse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file it opens.
     if "TF_CONFIG" in os.environ:
         work()

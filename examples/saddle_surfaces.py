@@ -12,7 +12,6 @@ trajectory ends where it leaves the picture.
 
 from __future__ import annotations
 
-import csv
 import pathlib
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_sfn
+from helpers import command_line, tables
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -106,11 +106,9 @@ def draw(results: dict[str, dict[str, np.ndarray]], path: pathlib.Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Computes, draws and writes every trajectory."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    command_line.refuse_arguments(argv)
     steps = min(_STEPS.value, 10) if _QUICK.value else _STEPS.value
-    output = pathlib.Path(_OUTPUT_DIR.value)
-    output.mkdir(parents=True, exist_ok=True)
+    output = command_line.output_directory(_OUTPUT_DIR.value)
     results: dict[str, dict[str, np.ndarray]] = {}
     for name, (surface, start, reach) in SURFACES.items():
         results[name] = {}
@@ -121,12 +119,16 @@ def main(argv: list[str]) -> None:
             print(
                 f"{name}: {method} after {len(points) - 1} steps at {points[-1]}, f = {value:.3g}"
             )
-    with open(output / "trajectories.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["surface", "method", "step", "x", "y"])
-        for name, trajectories in results.items():
-            for method, points in trajectories.items():
-                writer.writerows([name, method, step, *p] for step, p in enumerate(points))
+    tables.write_csv(
+        output / "trajectories.csv",
+        ["surface", "method", "step", "x", "y"],
+        (
+            [name, method, step, *point]
+            for name, trajectories in results.items()
+            for method, points in trajectories.items()
+            for step, point in enumerate(points)
+        ),
+    )
     draw(results, output / "trajectories.png")
     print(f"written to {output}")
 

@@ -11,17 +11,17 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 
 
 def run(script, *arguments, check=True):
     """Runs a script in a process of its own and returns it with what it printed.
 
-    A script has to find the examples' modules by itself: their folders, which pytest adds to the
-    path, are not passed on.
+    A script has to find the examples' modules by itself: their folder, which pytest adds to the
+    path, is not passed on.
     """
-    examples = ROOT / "examples"
-    folders = [path for path in sys.path if not pathlib.Path(path).is_relative_to(examples)]
+    folders = [path for path in sys.path if not pathlib.Path(path).is_relative_to(EXAMPLES)]
     return subprocess.run(
         [sys.executable, str(script), *arguments],
         capture_output=True,
@@ -35,13 +35,14 @@ def run(script, *arguments, check=True):
 @contextlib.contextmanager
 def loaded(script):
     """Imports a script and forgets it and its flags, whose names other scripts have too."""
+    name = ".".join(script.relative_to(EXAMPLES).with_suffix("").parts)
     with flagsaver.flagsaver():
         try:
-            module = importlib.import_module(script.stem)
+            module = importlib.import_module(name)
             flags.FLAGS.mark_as_parsed()
             yield module
         finally:
-            sys.modules.pop(script.stem, None)
+            sys.modules.pop(name, None)
 
 
 def call(script, *arguments):

@@ -47,6 +47,22 @@ class SubspaceLoss(NamedTuple):
     direction: directions.Direction = directions.saddle_free_direction
 
 
+class Start(NamedTuple):
+    """Where a step in the subspace stands.
+
+    Attributes:
+        position: Shape (k,).
+        loss: Scalar loss at `position`.
+        gradient: Shape (k,), gradient at `position`.
+        damping: Scalar, `next_damping` of the step before, or `UNSET`.
+    """
+
+    position: tf.Tensor
+    loss: tf.Tensor
+    gradient: tf.Tensor
+    damping: tf.Tensor
+
+
 class Choice(NamedTuple):
     """What a policy decided.
 
@@ -77,22 +93,12 @@ class Damping(Protocol):
     def monotone(self) -> bool:
         """Whether only steps that lower the loss of the batch are accepted."""
 
-    def choose(
-        self,
-        restricted: SubspaceLoss,
-        position: tf.Tensor,
-        loss: tf.Tensor,
-        gradient: tf.Tensor,
-        damping: tf.Tensor,
-    ) -> Choice:
+    def choose(self, restricted: SubspaceLoss, start: Start) -> Choice:
         """Chooses the next position.
 
         Args:
             restricted: The loss in the subspace.
-            position: Shape (k,), where the step stands.
-            loss: Scalar loss at `position`.
-            gradient: Shape (k,), gradient at `position`.
-            damping: Scalar, `next_damping` of the step before, or `UNSET`.
+            start: Where the step stands.
         """
 
 
@@ -107,20 +113,11 @@ class FixedDamping:
     value: float
     monotone: bool = dataclasses.field(default=False, init=False)
 
-    def choose(
-        self,
-        restricted: SubspaceLoss,
-        position: tf.Tensor,
-        loss: tf.Tensor,
-        gradient: tf.Tensor,
-        damping: tf.Tensor,
-    ) -> Choice:
+    def choose(self, restricted: SubspaceLoss, start: Start) -> Choice:
         """Takes the step with the fixed damping."""
-        del damping
-        value = tf.constant(self.value, loss.dtype)
-        trial = _try(restricted, position, gradient, value)
-        accepted = tf.math.is_finite(trial.loss)
-        return _choice(trial, position, loss, accepted, value, value)
+        value = tf.constant(self.value, start.loss.dtype)
+        trial = _try(restricted, start, value)
+        return _choice(trial, start, tf.math.is_finite(trial.loss), value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,31 +138,17 @@ class SearchDamping:
     grid: tuple[float, ...]
     monotone: bool = dataclasses.field(default=True, init=False)
 
-    def choose(
-        self,
-        restricted: SubspaceLoss,
-        position: tf.Tensor,
-        loss: tf.Tensor,
-        gradient: tf.Tensor,
-        damping: tf.Tensor,
-    ) -> Choice:
+    def choose(self, restricted: SubspaceLoss, start: Start) -> Choice:
         """Takes the best step found on the grid, if it lowers the loss."""
-        ascending = tf.constant(sorted(self.grid), gradient.dtype)
-        candidates = ascending * _curvature_scale(restricted.ritz_values, gradient)
-        best = self._search(restricted, position, gradient, candidates, damping)
-        accepted = best.loss < loss
-        following = tf.where(accepted, best.damping, UNSET)
-        return _choice(best, position, loss, accepted, best.damping, following)
+        ascending = tf.constant(sorted(self.grid), start.gradient.dtype)
+        candidates = ascending * _curvature_scale(restricted.ritz_values, start.gradient)
+        best = self._search(restricted, start, candidates)
+        accepted = best.loss < start.loss
+        return _choice(best, start, accepted, tf.where(accepted, best.damping, UNSET))
 
-    def _search(
-        self,
-        restricted: SubspaceLoss,
-        position: tf.Tensor,
-        gradient: tf.Tensor,
-        candidates: tf.Tensor,
-        damping: tf.Tensor,
-    ) -> _Trial:
-        """Tries all candidates, or walks from the one nearest to `damping` while that helps."""
+    def _search(self, restricted: SubspaceLoss, start: Start, candidates: tf.Tensor) -> _Trial:
+        """Tries all candidates, or walks from the last damping's neighbour while that helps."""
+        damping = start.damping
         everything = damping < 0
         tiny = tf.constant(np.finfo(candidates.dtype.as_numpy_dtype).tiny, candidates.dtype)
         distance = tf.abs(tf.math.log(candidates + tiny) - tf.math.log(tf.maximum(damping, tiny)))
@@ -177,7 +160,7 @@ class SearchDamping:
         def body(
             index: tf.Tensor, stride: tf.Tensor, moved: tf.Tensor, best: _Trial
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, _Trial]:
-            trial = _try(restricted, position, gradient, candidates[index])
+            trial = _try(restricted, start, candidates[index])
             # A trial that is not finite has an infinite loss: it wins over no finite one.
             better = (trial.loss < best.loss) | ~tf.math.is_finite(best.loss)
             moved |= better & tf.not_equal(index, origin)
@@ -190,9 +173,9 @@ class SearchDamping:
             return index, tf.where(turn, -1, stride), moved, best
 
         infinite = tf.constant(np.inf, candidates.dtype)
-        nothing = _Trial(position, infinite, tf.zeros_like(infinite), candidates[0])
-        start = (origin, tf.constant(1), tf.constant(False), nothing)
-        return tf.while_loop(lambda index, *_: index >= 0, body, start)[3]
+        nothing = _Trial(start.position, infinite, tf.zeros_like(infinite), candidates[0])
+        state = (origin, tf.constant(1), tf.constant(False), nothing)
+        return tf.while_loop(lambda index, *_: index >= 0, body, state)[3]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,17 +191,11 @@ class AdaptiveDamping:
 
     monotone: bool = dataclasses.field(default=True, init=False)
 
-    def choose(
-        self,
-        restricted: SubspaceLoss,
-        position: tf.Tensor,
-        loss: tf.Tensor,
-        gradient: tf.Tensor,
-        damping: tf.Tensor,
-    ) -> Choice:
+    def choose(self, restricted: SubspaceLoss, start: Start) -> Choice:
         """Takes the first step that lowers the loss, and updates the damping."""
-        scale = _curvature_scale(restricted.ritz_values, gradient)
-        start = _within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping), scale)
+        loss, damping = start.loss, start.damping
+        scale = _curvature_scale(restricted.ritz_values, start.gradient)
+        first = _within_bounds(tf.where(damping < 0, _INITIAL_FRACTION * scale, damping), scale)
 
         def cond(count: tf.Tensor, growth: tf.Tensor, trial: _Trial) -> tf.Tensor:
             return (count < _MOST_TRIALS) & ~(trial.loss < loss)
@@ -229,9 +206,9 @@ class AdaptiveDamping:
             # The first time round the trial is a placeholder at the old position.
             value = tf.where(count > 0, trial.damping * growth, trial.damping)
             growth = tf.where(count > 0, growth * 2, growth)
-            return count + 1, growth, _try(restricted, position, gradient, value)
+            return count + 1, growth, _try(restricted, start, value)
 
-        nothing = _Trial(position, loss, tf.zeros_like(loss), start)
+        nothing = _Trial(start.position, loss, tf.zeros_like(loss), first)
         growth = tf.constant(2, loss.dtype)
         _, _, trial = tf.while_loop(cond, body, (tf.constant(0), growth, nothing))
         accepted = trial.loss < loss
@@ -239,7 +216,7 @@ class AdaptiveDamping:
         nielsen = tf.maximum(1 - (2 * ratio - 1) ** 3, tf.constant(1 / 3, loss.dtype))
         factor = tf.where(accepted, nielsen, 2)
         following = _within_bounds(trial.damping * factor, scale)
-        return _choice(trial, position, loss, accepted, trial.damping, following)
+        return _choice(trial, start, accepted, following)
 
 
 def _within_bounds(damping: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -271,30 +248,23 @@ class _Trial(NamedTuple):
     damping: tf.Tensor
 
 
-def _try(
-    restricted: SubspaceLoss, position: tf.Tensor, gradient: tf.Tensor, damping: tf.Tensor
-) -> _Trial:
-    direction = restricted.direction(restricted.ritz_values, gradient, damping)
-    trial = restricted.clip(position + restricted.learning_rate * direction)
-    predicted = directions.predicted_reduction(restricted.ritz_values, gradient, trial - position)
-    return _Trial(trial, finite_or_infinity(restricted.loss(trial)), predicted, damping)
+def _try(restricted: SubspaceLoss, start: Start, damping: tf.Tensor) -> _Trial:
+    direction = restricted.direction(restricted.ritz_values, start.gradient, damping)
+    position = restricted.clip(start.position + restricted.learning_rate * direction)
+    predicted = directions.predicted_reduction(
+        restricted.ritz_values, start.gradient, position - start.position
+    )
+    return _Trial(position, finite_or_infinity(restricted.loss(position)), predicted, damping)
 
 
-def _choice(
-    trial: _Trial,
-    position: tf.Tensor,
-    loss: tf.Tensor,
-    accepted: tf.Tensor,
-    damping: tf.Tensor,
-    next_damping: tf.Tensor,
-) -> Choice:
+def _choice(trial: _Trial, start: Start, accepted: tf.Tensor, next_damping: tf.Tensor) -> Choice:
     return Choice(
-        position=tf.where(accepted, trial.position, position),
-        loss=tf.where(accepted, trial.loss, loss),
+        position=tf.where(accepted, trial.position, start.position),
+        loss=tf.where(accepted, trial.loss, start.loss),
         trial_loss=trial.loss,
         predicted_reduction=trial.predicted_reduction,
         accepted=accepted,
-        damping=damping,
+        damping=trial.damping,
         next_damping=next_damping,
     )
 

@@ -133,12 +133,8 @@ def newton_step(
     problem: Problem,
     settings: Settings,
     loss: tf.Tensor,
-    gradient: tf.Tensor,
-    *,
-    previous_step: tf.Tensor | None,
-    damping: tf.Tensor,
     learning_rate: tf.Tensor,
-    seed: tf.Tensor,
+    start: subspaces.Start,
 ) -> StepResult:
     """Computes one step from the current point.
 
@@ -146,16 +142,14 @@ def newton_step(
         problem: The function to lower.
         settings: Static hyper-parameters.
         loss: Scalar loss at the point.
-        gradient: Shape (n,), at the point.
-        previous_step: Shape (n,), joins the subspace, or None.
-        damping: Scalar state of the damping policy.
         learning_rate: Scalar factor on every direction.
-        seed: Shape (2,) integers for random directions after a breakdown.
+        start: Gradient, previous step, damping and seed.
     """
+    gradient, damping = start.gradient, start.damping
     finite_loss = tf.math.is_finite(loss)
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
-    subspace = problem.span(gradient, previous_step, damping, seed)
+    subspace = problem.span(start._replace(gradient=gradient))
     ritz, reduced, reduce, expand, shift = subspace
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
@@ -232,7 +226,9 @@ def _inner_steps(
     """Runs the inner loop over j; stops at the first inner step that is not accepted."""
     origin = tf.zeros_like(gradient)
     if settings.inner_steps == 1:
-        return settings.damping.choose(restricted, origin, loss, gradient, damping)
+        return settings.damping.choose(
+            restricted, damping_lib.Start(origin, loss, gradient, damping)
+        )
 
     def cond(
         index: tf.Tensor, gradient: tf.Tensor, any_accepted: tf.Tensor, _: object
@@ -245,9 +241,8 @@ def _inner_steps(
         any_accepted: tf.Tensor,
         before: damping_lib.Choice,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, damping_lib.Choice]:
-        choice = settings.damping.choose(
-            restricted, before.position, before.loss, gradient, before.next_damping
-        )
+        start = damping_lib.Start(before.position, before.loss, gradient, before.next_damping)
+        choice = settings.damping.choose(restricted, start)
         go_on = choice.accepted & (index + 1 < settings.inner_steps)
         gradient = tf.cond(go_on, lambda: gradient_fn(choice.position), lambda: gradient)
         index = tf.where(choice.accepted, index + 1, settings.inner_steps)

@@ -7,7 +7,7 @@ preconditioned directions (`keras_sfn.preconditioner.subspace`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -37,24 +37,24 @@ class Subspace(NamedTuple):
     shift: tf.Tensor | None = None
 
 
-class Span(Protocol):
-    """Makes the subspace of a step."""
+class Start(NamedTuple):
+    """From what the subspace of a step is made.
 
-    def __call__(
-        self,
-        gradient: tf.Tensor,
-        previous_step: tf.Tensor | None,
-        damping: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> Subspace:
-        """Returns the subspace.
+    Attributes:
+        gradient: Shape (n,), at the current point.
+        previous_step: Shape (n,), joins the subspace, or None.
+        damping: Scalar state of the damping policy, negative before the first step.
+        seed: Shape (2,) integers for random directions.
+    """
 
-        Args:
-            gradient: Shape (n,), at the current point.
-            previous_step: Shape (n,), joins the subspace, or None.
-            damping: Scalar state of the damping policy, negative before the first step.
-            seed: Shape (2,) integers for random directions.
-        """
+    gradient: tf.Tensor
+    previous_step: tf.Tensor | None
+    damping: tf.Tensor
+    seed: tf.Tensor
+
+
+# Makes the subspace of a step.
+Span = Callable[[Start], Subspace]
 
 
 def dimension(directions: int | None, size: int, use_previous_step: bool) -> int:
@@ -85,13 +85,8 @@ def krylov_space(
         agree: See `Agree`.
     """
 
-    def span(
-        gradient: tf.Tensor,
-        previous_step: tf.Tensor | None,
-        damping: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> Subspace:
-        del damping
+    def span(start: Start) -> Subspace:
+        gradient, previous_step = start.gradient, start.previous_step
         rows = dimension(directions, int(gradient.shape[0]), previous_step is not None)
         krylov = lanczos.tridiagonalise(
             matvec,
@@ -99,7 +94,7 @@ def krylov_space(
             rows,
             "partial" if reorthogonalize else "none",
             append=previous_step,
-            seed=seed,
+            seed=start.seed,
         )
         # The first row is the gradient's direction: by its norm alone the vector itself need not be
         # held while the others are made.
@@ -117,13 +112,7 @@ def whole_space(hessian: Callable[[], tf.Tensor], agree: Agree) -> Span:
         agree: See `Agree`.
     """
 
-    def span(
-        gradient: tf.Tensor,
-        previous_step: tf.Tensor | None,
-        damping: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> Subspace:
-        del previous_step, damping, seed
+    def span(start: Start) -> Subspace:
         matrix = hessian()
         ritz = ritz_lib.ritz_pairs((matrix + tf.transpose(matrix)) / 2, on_host=True)
         ritz = _agreed(ritz, agree)
@@ -134,7 +123,7 @@ def whole_space(hessian: Callable[[], tf.Tensor], agree: Agree) -> Span:
         def expand(position: tf.Tensor) -> tf.Tensor:
             return tf.linalg.matvec(ritz.vectors, position)
 
-        return Subspace(ritz, reduce(gradient), reduce, expand)
+        return Subspace(ritz, reduce(start.gradient), reduce, expand)
 
     return span
 

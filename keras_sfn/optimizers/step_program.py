@@ -28,17 +28,17 @@ class StepState(NamedTuple):
 
     Attributes:
         previous_step: Shape (n,), or None where it does not join the subspace.
-        preconditioner: P and its shift, or None.
         damping: Scalar state of the damping policy.
-        learning_rate: Scalar factor on every direction.
         seed: Shape (2,) integers for random directions.
+        preconditioner: P and its shift, or None.
+        learning_rate: Scalar factor on every direction.
     """
 
     previous_step: tf.Tensor | None
-    preconditioner: preconditioned_space.ShiftedPreconditioner | None
     damping: tf.Tensor
-    learning_rate: tf.Tensor
     seed: tf.Tensor
+    preconditioner: preconditioned_space.ShiftedPreconditioner | None
+    learning_rate: tf.Tensor
 
 
 class Computed(NamedTuple):
@@ -88,11 +88,8 @@ def run(
             _problem(loss, arguments, state, values, jit_products),
             arguments.settings,
             evaluation.loss,
-            gradient,
-            previous_step=state.previous_step,
-            damping=state.damping,
-            learning_rate=state.learning_rate,
-            seed=state.seed,
+            state.learning_rate,
+            subspaces.Start(gradient, state.previous_step, state.damping, state.seed),
         )
         figures = last_step.pack(result, evaluation.loss, gradient, dimension)
         moved = [value for _, value in evaluation.updates]

@@ -94,22 +94,10 @@ def preconditioned_space(
         agree: See `subspaces.Agree`.
     """
 
-    def span(
-        gradient: tf.Tensor,
-        previous_step: tf.Tensor | None,
-        damping: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> subspaces.Subspace:
-        size, joins = int(gradient.shape[0]), previous_step is not None
-        rows = preconditioned_rows(
-            matvec,
-            gradient,
-            subspaces.dimension(directions, size, joins),
-            preconditioner,
-            append=previous_step,
-            damping=damping,
-            seed=seed,
-        )
+    def span(start: subspaces.Start) -> subspaces.Subspace:
+        size, joins = int(start.gradient.shape[0]), start.previous_step is not None
+        count = subspaces.dimension(directions, size, joins)
+        rows = preconditioned_rows(matvec, start, count, preconditioner)
         return subspaces.of_rows(rows.blocks, rows.ritz, rows.gradient, agree, rows.shift)
 
     return span
@@ -117,13 +105,9 @@ def preconditioned_space(
 
 def preconditioned_rows(
     matvec: Callable[[tf.Tensor], tf.Tensor],
-    gradient: tf.Tensor,
+    start: subspaces.Start,
     rows: int,
     preconditioner: ShiftedPreconditioner,
-    *,
-    append: tf.Tensor | None,
-    damping: tf.Tensor,
-    seed: tf.Tensor,
 ) -> PreconditionedRows:
     """Returns the rows; where the shift is searched for, those of the best shift tried.
 
@@ -132,27 +116,26 @@ def preconditioned_rows(
 
     Args:
         matvec: The symmetric operator.
-        gradient: Shape (n,). Where it is zero the first direction is random.
-        rows: Number k of rows, with `append`.
+        start: Where its gradient is zero the first direction is random. Its previous step, if
+            there is one, is the last row; what the model promises is compared with its damping.
+        rows: Number k of rows, with that of the previous step.
         preconditioner: P and the shift.
-        append: Vector of shape (n,) that is the last row, or None.
-        damping: Scalar that the model's promise is compared with; negative where there is none yet.
-        seed: Shape (2,) integers, of the random direction.
     """
-    first = preconditioner.shift
-    tried = tf.stack([first, first * _STRIDE, first / _STRIDE])
+    gradient = start.gradient
+    initial = preconditioner.shift
+    tried = tf.stack([initial, initial * _STRIDE, initial / _STRIDE])
     count = tf.where(preconditioner.search, 3, 1)
     absent = tf.reduce_all(tf.equal(gradient, 0))
-    start, _ = loops.at_most_once(
+    first, _ = loops.at_most_once(
         absent,
         lambda vector, seed: (
             tf.random.stateless_normal(vector.shape, seed, dtype=vector.dtype),
             seed + 1,
         ),
         gradient,
-        seed,
+        start.seed,
     )
-    directions = _Directions(matvec, start, rows, preconditioner, _last(append, rows))
+    directions = _Directions(matvec, first, rows, preconditioner, _last(start.previous_step, rows))
 
     def is_next(turn: tf.Tensor, best: tf.Tensor, *_: object) -> tf.Tensor:
         return (turn < count) | (tf.equal(turn, count) & tf.not_equal(best, count - 1))
@@ -165,8 +148,8 @@ def preconditioned_rows(
         blocks, projected = directions.rows_of(shift)
         ritz = ritz_lib.ritz_pairs(projected)
         # Of what it started from, which is held: of the gradient there need be no second copy.
-        reduced = tf.where(absent, tf.zeros((), start.dtype), row_blocks.project(blocks, start))
-        promise = _promise(ritz, reduced, damping)
+        reduced = tf.where(absent, tf.zeros((), first.dtype), row_blocks.project(blocks, first))
+        promise = _promise(ritz, reduced, start.damping)
         better = (turn < count) & ((promise > promised) | tf.equal(turn, 0))
         best, promised = tf.where(better, turn, best), tf.where(better, promise, promised)
         return turn + 1, best, promised, PreconditionedRows(blocks, ritz, reduced, shift)

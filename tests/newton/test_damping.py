@@ -24,7 +24,9 @@ def direction(damping):
 
 
 def choose(policy, loss=quadratic, damping=UNSET, **kwargs):
-    return policy.choose(problem(loss, **kwargs), ORIGIN, START, GRADIENT, damping)
+    return policy.choose(
+        problem(loss, **kwargs), damping_lib.Start(ORIGIN, START, GRADIENT, damping)
+    )
 
 
 def test_fixed_damping_takes_the_step_of_the_formula():
@@ -128,10 +130,7 @@ def test_search_is_invariant_to_the_scale_of_the_loss():
             lambda z: z,
             tf.constant(1.0, "float64"),
         ),
-        ORIGIN,
-        1e3 * START,
-        1e3 * GRADIENT,
-        UNSET,
+        damping_lib.Start(ORIGIN, 1e3 * START, 1e3 * GRADIENT, UNSET),
     )
     np.testing.assert_allclose(scaled.position, plain.position)
 
@@ -191,11 +190,13 @@ def test_adaptive_damping_stays_where_it_acts_however_many_steps_are_rejected(dt
     start, damping = tf.cast(START, dtype), tf.cast(UNSET, dtype)
     flat = damping_lib.SubspaceLoss(ritz_values, lambda z: start, lambda z: z, tf.ones((), dtype))
     for _ in range(40):
-        damping = policy.choose(flat, origin, start, gradient, damping).next_damping
+        at = damping_lib.Start(origin, start, gradient, damping)
+        damping = policy.choose(flat, at).next_damping
     np.testing.assert_allclose(damping, 4 / epsilon)
     # The state of another loss, of much larger curvature, is brought into its range too.
     steep = flat._replace(ritz_values=ritz_values * 1e20, loss=lambda z: start - 1)
-    choice = policy.choose(steep, origin, start, gradient, tf.cast(1e-8, dtype))
+    at = damping_lib.Start(origin, start, gradient, tf.cast(1e-8, dtype))
+    choice = policy.choose(steep, at)
     np.testing.assert_allclose(choice.damping, 4e20 * epsilon)
 
 
@@ -205,7 +206,8 @@ def test_a_gradient_whose_squares_overflow_has_a_finite_scale():
     )
     gradient = tf.constant([1e25, -1e25, 0.0])
     choice = damping_lib.AdaptiveDamping().choose(
-        flat, tf.zeros(3), tf.constant(2.0), gradient, tf.constant(-1.0)
+        flat,
+        damping_lib.Start(tf.zeros(3), tf.constant(2.0), gradient, tf.constant(-1.0)),
     )
     expected = 1e-3 * np.finfo("float32").eps ** 0.5 * 2**0.5 * 1e25
     np.testing.assert_allclose(choice.damping, expected, rtol=1e-5)

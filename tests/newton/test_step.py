@@ -54,11 +54,13 @@ def make_step(
             ),
             step_lib.Settings(damping, **settings),
             loss_fn(point),
-            gradient_fn(point),
-            previous_step=None if previous is None else tf.constant(previous, "float64"),
-            damping=tf.constant(damping_lib.UNSET, "float64"),
-            learning_rate=tf.constant(learning_rate, "float64"),
-            seed=tf.constant([0, 0]),
+            tf.constant(learning_rate, "float64"),
+            subspaces.Start(
+                gradient_fn(point),
+                None if previous is None else tf.constant(previous, "float64"),
+                tf.constant(damping_lib.UNSET, "float64"),
+                tf.constant([0, 0]),
+            ),
         )
 
     return step
@@ -225,11 +227,8 @@ def test_nan_in_products_alone_gives_a_rejected_step():
         ),
         step_lib.Settings(damping_lib.FixedDamping(0.1)),
         tf.constant(5.0),
-        2 * point,
-        previous_step=None,
-        damping=tf.constant(0.1),
-        learning_rate=tf.constant(1.0),
-        seed=tf.constant([0, 0]),
+        tf.constant(1.0),
+        subspaces.Start(2 * point, None, tf.constant(0.1), tf.constant([0, 0])),
     )
     assert not bool(result.accepted)
     np.testing.assert_array_equal(result.step, [0, 0])

@@ -35,12 +35,13 @@ def span_of(kind, matrix, previous):
 def test_coordinates_are_those_along_the_ritz_vectors(kind, symmetric):
     matrix = symmetric(np.linspace(-2, 5, SIZE))
     gradient, previous = np.random.default_rng(0).normal(size=(2, SIZE))
-    subspace = span_of(kind, matrix, previous)(
+    start = subspaces.Start(
         tf.constant(gradient),
         None if kind == "whole" else tf.constant(previous),
         tf.constant(0.1, tf.float64),
         tf.constant([0, 0]),
     )
+    subspace = span_of(kind, matrix, previous)(start)
     count = SIZE if kind == "whole" else 4
     rows = np.stack([subspace.expand(tf.constant(axis)) for axis in np.eye(count)])
     metric = np.eye(SIZE)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_sfn.newton import subspaces
 from keras_sfn.preconditioner import preconditioned_space
 
 SIZE = 12
@@ -49,7 +50,12 @@ def build(
 
         return preconditioned_space.preconditioned_rows(
             lambda vector: tf.linalg.matvec(tf.constant(matrix), vector),
-            tf.constant(gradient),
+            subspaces.Start(
+                tf.constant(gradient),
+                None if append is None else tf.constant(append),
+                tf.constant(damping, tf.float64),
+                tf.constant([0, 0]),
+            ),
             rows,
             preconditioned_space.ShiftedPreconditioner(
                 solve,
@@ -58,9 +64,6 @@ def build(
                 tf.constant(shift, tf.float64),
                 tf.constant(search),
             ),
-            append=None if append is None else tf.constant(append),
-            damping=tf.constant(damping, tf.float64),
-            seed=tf.constant([0, 0]),
         )
 
     return run()

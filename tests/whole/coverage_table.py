@@ -1,6 +1,6 @@
 """Writes the page on which layers, activations and losses have the right curvature.
 
-python tests/coverage_table.py --output=docs/curvature_coverage.md
+python -m tests.whole.coverage_table --output=docs/curvature_coverage.md
 """
 
 import importlib.metadata
@@ -14,8 +14,8 @@ _OUTPUT = flags.DEFINE_string("output", "docs/curvature_coverage.md", "The page 
 
 _HEAD = """# Which layers have the right curvature
 
-Written by `python tests/coverage_table.py`, with Keras {keras} and TensorFlow {tensorflow}; the
-same cases are tests (`tests/test_coverage.py`). For each layer, activation and loss that Keras
+Written by `python -m tests.whole.coverage_table`, with Keras {keras} and TensorFlow {tensorflow}; the
+same cases are tests (`tests/whole/test_coverage.py`). For each layer, activation and loss that Keras
 exports, a small model's Hessian-vector products are compared with differences of its gradient by
 `keras_sfn.check_curvature`. The error is the largest over the model's variables, relative to the
 product, in float64, or in float32 where TensorFlow has no other kernel; most of it is that of the

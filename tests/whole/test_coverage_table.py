@@ -9,7 +9,7 @@ import pytest
 from tests.whole import coverage_cases as cases
 from tests.whole import coverage_table
 
-PAGE = (pathlib.Path(__file__).parent.parent / "docs/curvature_coverage.md").read_text()
+PAGE = (pathlib.Path(__file__).parents[2] / "docs/curvature_coverage.md").read_text()
 WRITTEN_WITH = re.search(r"with Keras (\S+) and", PAGE)[1]
 
 

@@ -1,4 +1,4 @@
-r"""Makes the virtual environments in which the peers of `peers.py` run.
+r"""Makes the virtual environments in which the peers of `compare.py` run.
 
     python examples/benchmarks/peers/make_environments.py \
         --spectral_density=FOLDER --hessianlearn=FOLDER
@@ -16,8 +16,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-import environments
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[2]))
+
 from absl import app, flags
+
+from benchmarks.peers import environments
+from helpers import command_line
 
 _ENVIRONMENTS = flags.DEFINE_string(
     "environments", environments.DIRECTORY, "Folder that holds the environments."
@@ -35,8 +39,7 @@ _REPOSITORIES = {
 
 def main(argv: Sequence[str]) -> None:
     """Makes what the flags name."""
-    if len(argv) > 1:
-        sys.exit(f"Unknown arguments: {argv[1:]}. Every setting is a --flag.")
+    command_line.refuse_arguments(argv)
     known = list(environments.ENVIRONMENTS)
     if not _ONLY.value or not set(_ONLY.value) <= set(known):
         sys.exit(f"--only={','.join(_ONLY.value)} must name some of {','.join(known)}.")

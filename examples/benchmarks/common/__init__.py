@@ -1,0 +1,1 @@
+"""What the benchmarks share: timing, tables, a network, the optimizer's flags."""

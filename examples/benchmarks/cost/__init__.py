@@ -1,0 +1,1 @@
+"""What a step costs: its iterations, its memory, its compilation, its messages."""

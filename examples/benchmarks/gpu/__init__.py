@@ -1,0 +1,1 @@
+"""What a step costs on a machine that has JAX and a GPU, but no TensorFlow."""

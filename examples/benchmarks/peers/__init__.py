@@ -1,0 +1,1 @@
+"""Lanczos of keras_sfn against that of other projects."""

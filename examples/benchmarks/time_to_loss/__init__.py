@@ -1,0 +1,1 @@
+"""Which optimizer gets to a training loss first."""
