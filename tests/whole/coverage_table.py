@@ -14,12 +14,13 @@ _OUTPUT = flags.DEFINE_string("output", "docs/curvature_coverage.md", "The page 
 
 _HEAD = """# Which layers have the right curvature
 
-Written by `python -m tests.whole.coverage_table`, with Keras {keras} and TensorFlow {tensorflow}; the
-same cases are tests (`tests/whole/test_coverage.py`). For each layer, activation and loss that Keras
-exports, a small model's Hessian-vector products are compared with differences of its gradient by
-`keras_sfn.check_curvature`. The error is the largest over the model's variables, relative to the
-product, in float64, or in float32 where TensorFlow has no other kernel; most of it is that of the
-differences. *Refused* means an error that names the layer before the first step.
+Written by `python -m tests.whole.coverage_table`, with Keras {keras} and TensorFlow {tensorflow};
+the same cases are tests (`tests/whole/test_coverage.py`). For each layer, activation and loss
+that Keras exports, a small model's Hessian-vector products are compared with differences of its
+gradient by `keras_sfn.check_curvature`. The error is the largest over the model's variables,
+relative to the product, in float64, or in float32 where TensorFlow has no other kernel; most of
+it is that of the differences. *Refused* means an error that names the layer before the first
+step.
 """
 
 
