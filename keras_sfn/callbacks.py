@@ -22,6 +22,7 @@ FIGURES = (
     "step_norm",
     "reduction_ratio",
     "rejected_steps",
+    "preconditioned",
 )
 
 
@@ -39,6 +40,7 @@ class CurvatureLogger(keras.callbacks.Callback):
     - `reduction_ratio`: actual over predicted reduction of the loss of the batch, without unit: 1
       where the quadratic model is right, 0 where the step was rejected.
     - `rejected_steps`: how many steps were rejected since the optimizer was built.
+    - `preconditioned`: 1 where directions are preconditioned, 0 in a plain Krylov space.
 
     A callback sees what callbacks before it have put into the logs: pass this one before
     `CSVLogger`, `TensorBoard` and any other that should see it, as with Keras's own

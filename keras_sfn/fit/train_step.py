@@ -159,18 +159,20 @@ def _step(model: keras.Model, data: Any, rows: Any) -> tuple[tf.Tensor, Any]:
         return model_loss.batch_loss(model, *part)
 
     space = parameter_space.ParameterSpace(model.trainable_variables)
-    divisible = not _sums(model)
+    obstacle = rows_lib.obstacle(data) if collectives.number() == 1 else None
+    if _sums(model):
+        obstacle = "a loss is no mean over rows"
     batch: batches.Batch | replica_batch.ReplicaBatch
     if collectives.number() == 1:
         size = model.optimizer.micro_batch_size
-        batch = batches.Batch(data, loss_of, space, divisible=divisible, slice_rows=size)
+        batch = batches.Batch(data, loss_of, space, obstacle=obstacle, slice_rows=size)
     else:
         batch = replica_batch.ReplicaBatch(
             data,
             loss_of,
             space,
             replica_batch.count_rows(rows),
-            divisible=divisible,
+            obstacle=obstacle,
             slice_rows=_slice_rows(model),
             is_sum=_is_sum(model),
             synchronized=_synchronizes(model),

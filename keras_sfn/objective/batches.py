@@ -8,23 +8,44 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_sfn.backend import graphs
 from keras_sfn.objective import micro_batches, parameter_space, rows, traced
 from keras_sfn.objective import objective as objective_lib
 
 
-def of_function(loss_fn: Callable[[], tf.Tensor], space: parameter_space.ParameterSpace) -> Batch:
+def of_function(loss_fn: Callable[[], Any], space: parameter_space.ParameterSpace) -> Batch:
     """Returns the batch of a loss function that reads its rows by itself.
 
     Args:
-        loss_fn: () -> the scalar loss.
+        loss_fn: () -> the scalar loss, or `(loss, outputs)`.
         space: What is trained.
     """
-    return Batch(loss_fn, without_outputs, space)
+    return Batch(loss_fn, with_outputs, space, obstacle="only `fit` knows the rows of a batch")
 
 
-def without_outputs(loss_fn: Callable[[], tf.Tensor]) -> objective_lib.LossFunction:
-    """Returns `loss_fn` as one that gives a loss and no outputs."""
-    return lambda: (loss_fn(), None)
+def with_outputs(loss_fn: Callable[[], Any]) -> objective_lib.LossFunction:
+    """Returns a user's loss function as one that gives a loss and outputs.
+
+    Args:
+        loss_fn: () -> the scalar loss, or `(loss, outputs)`.
+
+    Raises:
+        TypeError: When called, if it is neither.
+    """
+
+    def loss_and_outputs() -> tuple[tf.Tensor, Any]:
+        returned = loss_fn()
+        if not isinstance(returned, (tuple, list)):
+            return returned, None
+        if len(returned) != 2:
+            raise TypeError(
+                "`loss_fn` must return a scalar loss, or the pair `(loss, outputs)` with what the "
+                f"model gave. Received: a {type(returned).__name__} of {len(returned)}. Return one "
+                "of the two forms."
+            )
+        return returned[0], returned[1]
+
+    return loss_and_outputs
 
 
 class Batch:
@@ -37,12 +58,12 @@ class Batch:
             takes, where rows are not known.
         loss_of: Maps such a structure, or rows of it, to a loss function.
         space: What is trained.
-        divisible: Whether a part of the rows may be taken for all: the loss is a mean over rows.
+        obstacle: Why no part of the rows may be taken for all, or None where it may.
         slice_rows: Rows that are evaluated at a time; None for all.
 
     Attributes:
         space: As the argument.
-        divisible: As the argument.
+        obstacle: As the argument.
         synchronized: Whether layers sum over replicas: there are none.
     """
 
@@ -54,11 +75,11 @@ class Batch:
         loss_of: objective_lib.LossOf,
         space: parameter_space.ParameterSpace,
         *,
-        divisible: bool = False,
+        obstacle: str | None = None,
         slice_rows: int | None = None,
     ) -> None:
         self.space = space
-        self.divisible = divisible
+        self.obstacle = obstacle
         self._data = data
         self._loss_of = loss_of
         self._slice_rows = slice_rows
@@ -96,7 +117,7 @@ class Batch:
         Args:
             wanted: How many, at most all; `"auto"`: see `rows.of_curvature`.
         """
-        taken = rows.of_curvature(wanted, rows.count(self._data))
+        taken = rows.of_curvature(wanted, self._rows())
         return self._loss(rows.first(self._data, taken))
 
     def part(self, index: tf.Tensor, count: int) -> objective_lib.Loss:
@@ -106,8 +127,25 @@ class Batch:
             index: Scalar integer, i.
             count: Of the parts, at least 2.
         """
-        start, size = rows.of_part(index, count, rows.count(self._data))
+        start, size = rows.of_part(index, count, self._rows())
         return self._loss(rows.take(self._data, start, size))
+
+    def try_part(self, wanted: int | str) -> None:
+        """Traces the loss of the first rows; where that fails, `obstacle` says why.
+
+        Args:
+            wanted: As in `first`.
+        """
+        spec = tf.TensorSpec((self.space.size,), self.space.dtype)
+        try:
+            graphs.trace(self.first(wanted).loss, spec)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            reason = str(error).strip().splitlines()[0]
+            self.obstacle = f"the loss of a part of the rows cannot be evaluated ({reason})"
+
+    def _rows(self) -> Any:
+        known = rows.static_count(self._data)
+        return rows.count(self._data) if known is None else known
 
     def _in_slices(self, data: Any) -> bool:
         if self._slice_rows is None:

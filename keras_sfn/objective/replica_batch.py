@@ -39,14 +39,14 @@ class ReplicaBatch:
         space: What is trained.
         counts: Shape (replicas,), how many rows each replica has; None if that is not known, and
             the loss is the sum of the replicas' losses.
-        divisible: As of `batches.Batch`.
+        obstacle: As of `batches.Batch`.
         slice_rows: Rows that a replica evaluates at a time, or None for all.
         is_sum: Whether losses are sums over rows instead of means.
         synchronized: Whether layers sum over the replicas by themselves, or may do so.
 
     Attributes:
         space: As the argument.
-        divisible: As the argument.
+        obstacle: As the argument.
         synchronized: As the argument.
     """
 
@@ -57,13 +57,13 @@ class ReplicaBatch:
         space: parameter_space.ParameterSpace,
         counts: tf.Tensor | None = None,
         *,
-        divisible: bool = False,
+        obstacle: str | None = None,
         slice_rows: int | None = None,
         is_sum: bool = False,
         synchronized: bool = False,
     ) -> None:
         self.space = space
-        self.divisible = divisible
+        self.obstacle = obstacle
         self.synchronized = synchronized
         self._data = data
         self._loss_of = loss_of

@@ -13,8 +13,24 @@ _LEAST_CURVATURE_ROWS = 256
 
 
 def count(data: Any) -> tf.Tensor:
-    """Returns the number of rows, a scalar tensor."""
-    return tf.shape(_first_part(data))[0]
+    """Returns the number of rows of the first part of a batch, a scalar tensor."""
+    first = _first_part(data)
+    if isinstance(first, tf.RaggedTensor):
+        return tf.cast(first.nrows(), tf.int32)
+    return tf.cast(tf.shape(first)[0], tf.int32)
+
+
+def obstacle(data: Any) -> str | None:
+    """Returns why no rows of a batch can be taken for all of them, or None where they can."""
+    parts = [part for part in keras.tree.flatten(data) if part is not None]
+    if any(isinstance(part, (tf.SparseTensor, tf.RaggedTensor)) for part in parts):
+        return "a part of the batch is sparse or ragged"
+    if any(part.shape.rank == 0 for part in parts):
+        return "a part of the batch is a scalar"
+    counts = {part.shape[0] for part in parts if part.shape.rank} - {None}
+    if len(counts) > 1:
+        return f"the parts of the batch have {sorted(counts)} rows"
+    return None
 
 
 def static_count(data: Any) -> int | None:
@@ -64,8 +80,12 @@ def of_curvature(wanted: int | str, known: Any) -> Any:
 
     Args:
         wanted: A number of rows, or `"auto"`: a sixteenth, and at least 256.
-        known: Rows of the batch, a scalar tensor.
+        known: Rows of the batch, an integer where that is known, or a scalar tensor.
     """
+    if isinstance(known, int):
+        if wanted == "auto":
+            wanted = max(known // _CURVATURE_SHARE, _LEAST_CURVATURE_ROWS)
+        return min(int(wanted), known)
     if wanted == "auto":
         wanted = tf.maximum(known // _CURVATURE_SHARE, _LEAST_CURVATURE_ROWS)
     return tf.minimum(wanted, known)
@@ -79,9 +99,12 @@ def of_part(index: Any, parts: int, known: Any) -> tuple[Any, Any]:
     Args:
         index: Scalar integer, i.
         parts: How many there are, at least 2.
-        known: Rows of the batch, a scalar tensor.
+        known: Rows of the batch, an integer where that is known, or a scalar tensor.
     """
-    size = tf.minimum(tf.maximum(-(-known // parts), _LEAST_CURVATURE_ROWS), known)
+    if isinstance(known, int):
+        size = min(max(-(-known // parts), _LEAST_CURVATURE_ROWS), known)
+    else:
+        size = tf.minimum(tf.maximum(-(-known // parts), _LEAST_CURVATURE_ROWS), known)
     return index * (known - size) // (parts - 1), size
 
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_sfn.backend import graphs
+from keras_sfn.objective import cut as cut_lib
 from keras_sfn.objective import objective as objective_lib
 
 # What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
@@ -23,7 +24,7 @@ class Traced(NamedTuple):
         ops: Types of the ops of the loss itself.
         outputs: Structure of `tf.TensorSpec`, what else the loss returned.
         updated: Variables that a pass assigns to.
-        of_outputs: Whether the loss depends on outputs that depend on the parameters.
+        cut: Names of the tensors in which the curvature of the loss is taken (`cut.find`).
         error: Why there is no graph, or None.
     """
 
@@ -31,7 +32,7 @@ class Traced(NamedTuple):
     ops: frozenset[str]
     outputs: Any
     updated: tuple[keras.Variable, ...]
-    of_outputs: bool
+    cut: tuple[str, ...]
     error: Exception | None = None
 
     @property
@@ -59,19 +60,17 @@ def trace(objective: objective_lib.Objective) -> Traced:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
             evaluation = objective.evaluate(parameters)
-        outputs = floating(evaluation.outputs)
-        gradients, slopes = tape.gradient(evaluation.loss, (parameters, outputs))
-        used = [o for o, slope in zip(outputs, slopes, strict=True) if slope is not None]
-        found[:] = evaluation, used
-        return objective.joined(gradients, parameters)
+        cut = cut_lib.find(parameters, evaluation.loss, cut_lib.floating(evaluation.outputs))
+        found[:] = evaluation, [tensor.name for tensor in cut]
+        return objective.joined(tape.gradient(evaluation.loss, parameters), parameters)
 
     try:
         graph = graphs.trace(gradient, tf.TensorSpec((space.size,), space.dtype))
     except _ONLY_EAGER as error:
         if not tf.executing_eagerly():
             raise
-        return Traced(None, frozenset(), None, (), False, error)
-    evaluation, used = found
+        return Traced(None, frozenset(), None, (), (), error)
+    evaluation, cut = found
     specs = keras.tree.map_structure(
         lambda out: tf.TensorSpec(out.shape, out.dtype) if tf.is_tensor(out) else None,
         evaluation.outputs,
@@ -81,14 +80,5 @@ def trace(objective: objective_lib.Objective) -> Traced:
         ops=graphs.op_types(graph),
         outputs=specs,
         updated=tuple(variable for variable, _ in evaluation.updates),
-        of_outputs=bool(used) and bool(graphs.path(graph, graph.inputs[:1], used)),
+        cut=tuple(cut),
     )
-
-
-def floating(outputs: Any) -> list[tf.Tensor]:
-    """Returns the outputs of a loss that can be differentiated, flat."""
-    return [
-        output
-        for output in keras.tree.flatten(outputs)
-        if tf.is_tensor(output) and output.dtype.is_floating
-    ]

@@ -35,7 +35,7 @@ class StepKind(enum.Enum):
     """Where a step looks for its subspace."""
 
     PRECONDITIONED = "preconditioned directions"
-    PRECONDITIONED_LOOPS = "preconditioned directions of a loss with loops"
+    PRECONDITIONED_LOOPS = "preconditioned directions through loops"
     KRYLOV = "Lanczos vectors"
     WHOLE = "the whole Hessian"
 
@@ -88,6 +88,8 @@ class Arguments:
     Attributes:
         values: The arguments, with what stands in for those that the optimizer does not take.
         kind: The kind of step in use.
+        decided: Whether that is known; before the first loss it is the one that is wanted.
+        reason: Why directions are not preconditioned, or None where they are.
     """
 
     def __init__(self, passed: dict[str, Any], method: Method) -> None:
@@ -95,11 +97,9 @@ class Arguments:
         self._method = method
         self._open = _open_kinds(self.values)
         self.kind = self._open[0]
-
-    @property
-    def may_be_preconditioned(self) -> bool:
-        """Whether a kind with preconditioned directions is open."""
-        return self._open[0].preconditioned
+        self.decided = len(self._open) == 1
+        self.may_be_preconditioned = self.kind.preconditioned
+        self.reason = None if self.may_be_preconditioned else "`krylov_dimension` asks for that"
 
     @property
     def in_use(self) -> dict[str, Any]:
@@ -125,16 +125,33 @@ class Arguments:
         Args:
             traced: What the trace of the first loss shows.
         """
-        if len(self._open) == 1:
+        if self.decided:
             return
-        if not traced.of_outputs or not collectives.alone():
-            kind = StepKind.KRYLOV
+        self.reason = _obstacle(traced)
+        if self.reason is not None:
+            self.kind = StepKind.KRYLOV
         elif traced.has_loops:
-            kind = StepKind.PRECONDITIONED_LOOPS
-        else:
-            kind = StepKind.PRECONDITIONED
+            self.kind = StepKind.PRECONDITIONED_LOOPS
         # Once and for all: state and trace belong to it.
-        self.kind, self._open = kind, (kind,)
+        self.decided, self._open = True, (self.kind,)
+
+    def describe(self, obstacle: str | None) -> str:
+        """Returns the kind of step in use in words.
+
+        Args:
+            obstacle: Why no part of the batch may be taken for all of it, or None.
+        """
+        rows: dict[int | str | None, str] = {
+            None: "all rows",
+            "auto": "a sixteenth of the rows, 256 at least",
+        }
+        wanted = self.curvature_rows(obstacle is None)
+        text = f"curvature of {rows.get(wanted, f'{wanted} rows')}"
+        if self.curvature_rows(divisible=True) is not None and obstacle is not None:
+            text = f"{text} ({obstacle})"
+        number = "" if self.kind is StepKind.WHOLE else f" ({self.in_use['krylov_dimension']})"
+        text = f"{self.kind.value}{number}, {text}"
+        return text if self.reason is None else f"{text}; not preconditioned: {self.reason}"
 
     def curvature_rows(self, divisible: bool) -> int | str | None:
         """Returns of how many rows the Hessian is: a number, "auto", or None for all.
@@ -241,6 +258,17 @@ def _open_kinds(values: dict[str, Any]) -> tuple[StepKind, ...]:
     if values["krylov_dimension"] == "auto":
         return (StepKind.PRECONDITIONED, StepKind.PRECONDITIONED_LOOPS, StepKind.KRYLOV)
     return (StepKind.KRYLOV,)
+
+
+def _obstacle(traced: traced_lib.Traced) -> str | None:
+    """Returns why directions cannot be preconditioned, or None."""
+    if not collectives.alone():
+        return "there are several replicas, or a `tf.distribute` strategy"
+    if traced.error is not None:
+        return f"the loss cannot be traced into a graph ({traced.error})"
+    if not traced.cut:
+        return "the loss is a function of the parameters alone, without rows"
+    return None
 
 
 def _count(name: str, value: Any) -> None:

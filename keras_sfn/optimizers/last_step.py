@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import step as step_lib
+from keras_sfn.optimizers import arguments
 
 
 class LastStep(NamedTuple):
@@ -35,6 +36,9 @@ class LastStep(NamedTuple):
         reduction_ratio: (loss - new_loss) / predicted_reduction: 1 where the quadratic model is
             right, 0 where the step was rejected.
         rejected_steps: How many steps were rejected so far.
+        kind: Where the step looked for its subspace: `"preconditioned directions"`,
+            `"preconditioned directions through loops"`, `"Lanczos vectors"` or `"the whole
+            Hessian"`.
     """
 
     outcome: str
@@ -47,6 +51,12 @@ class LastStep(NamedTuple):
     predicted_reduction: float
     reduction_ratio: float
     rejected_steps: int
+    kind: str
+
+    @property
+    def preconditioned(self) -> float:
+        """1 where directions were preconditioned, else 0: a figure for logs."""
+        return float(self.kind.startswith("preconditioned"))
 
     @property
     def ritz_min(self) -> float:
@@ -84,8 +94,12 @@ class LastStepRecord:
         """Assigns what `pack` returned."""
         self._vector.assign(vector)
 
-    def read(self, rejected_steps: keras.Variable) -> LastStep:
+    def read(self, rejected_steps: keras.Variable, kind: arguments.StepKind) -> LastStep:
         """Returns the figures of the last step.
+
+        Args:
+            rejected_steps: How many were rejected.
+            kind: Of the steps.
 
         Raises:
             ValueError: No step was taken yet, or this is the trace of a `tf.function`.
@@ -98,7 +112,7 @@ class LastStepRecord:
         vector = self._vector.numpy()
         if vector[0] == _NOTHING:
             raise ValueError(NO_STEP)
-        return unpack(vector, int(rejected_steps.numpy()))
+        return unpack(vector, int(rejected_steps.numpy()), kind)
 
 
 NO_STEP = (
@@ -132,7 +146,7 @@ def pack(
     return tf.concat([tf.stack(scalars), result.ritz_values, padding], axis=0)
 
 
-def unpack(vector: np.ndarray, rejected_steps: int) -> LastStep:
+def unpack(vector: np.ndarray, rejected_steps: int, kind: arguments.StepKind) -> LastStep:
     """Returns the figures that `pack` wrote."""
     outcome, *scalars = vector[:_SCALARS].tolist()
     loss, new_loss, damping, gradient_norm, step_norm, predicted, ratio = scalars
@@ -148,4 +162,5 @@ def unpack(vector: np.ndarray, rejected_steps: int) -> LastStep:
         predicted_reduction=predicted,
         reduction_ratio=ratio,
         rejected_steps=rejected_steps,
+        kind=kind.value,
     )

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from keras_sfn import validation
 from keras_sfn.backend import collectives, devices
@@ -61,6 +62,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         for name, value in (self._arguments.values | own).items():
             setattr(self, name, value)
         self._own_names = tuple(own)
+        self._described = False
         self.max_consecutive_rejections = failures.MOST_IN_A_ROW
 
     def get_config(self) -> dict[str, Any]:
@@ -153,7 +155,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         if not self.built:
             raise ValueError(last_step.NO_STEP)
-        return self._last_step.read(self._rejected_steps)
+        return self._last_step.read(self._rejected_steps, self._arguments.kind)
 
     @property
     def options_in_use(self) -> dict[str, Any]:
@@ -161,10 +163,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
 
         And `preconditioner`: "kronecker" where directions are preconditioned, else None. Whether
         the loss allows that is found out by the first step; before it, this says what is used if
-        so. `curvature_batch_size` may be "auto" here too: its value is another for each size of
-        batch.
+        so. After it, this is None too where no curvature has been found that could scale
+        directions. `curvature_batch_size` may be "auto" here too: its value is another for each
+        size of batch.
         """
-        return self._arguments.in_use
+        used = self._arguments.in_use
+        if self._arguments.kind.preconditioned and self._described and not tf.inside_function():
+            used["preconditioner"] = "kronecker" if self._preconditioner.has_curvature() else None
+        return used
 
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
@@ -181,7 +187,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             )
 
     def minimize(
-        self, loss_fn: Callable[[], tf.Tensor], variables: Sequence[keras.Variable]
+        self, loss_fn: Callable[[], Any], variables: Sequence[keras.Variable]
     ) -> tf.Tensor:
         """Takes one step on `loss_fn`, in eager code or inside a `tf.function`.
 
@@ -193,7 +199,10 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         which is many times faster than eager code.
 
         Args:
-            loss_fn: Callable without arguments that returns a scalar loss and reads `variables`.
+            loss_fn: Callable without arguments that reads `variables` and returns a scalar loss, or
+                the pair `(loss, outputs)` with what the model gave. The curvature for the
+                preconditioner is taken in these outputs where the loss is made of them, else
+                where the graph of the loss shows its last layer.
             variables: The `keras.Variable` objects to train, the same at every call.
 
         Returns:
@@ -203,7 +212,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             ValueError: The loss is no real scalar or does not depend on `variables`, or
                 `curvature_batch_size` or `micro_batch_size` is set (only `fit` knows the rows of a
                 batch).
-            TypeError: A variable is not a `keras.Variable`, or is complex or integer.
+            TypeError: A variable is not a `keras.Variable`, or is complex or integer; or `loss_fn`
+                returns something else.
             MemoryError: The Krylov basis cannot fit into memory.
             NotImplementedError: Under a strategy, `hvp_mode` is "forward_over_reverse", which is
                 wrong where layers sum over the replicas; or the strategy is not supported.
@@ -232,7 +242,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         def step(loss_fns: Any) -> tf.Tensor:
             # Nothing tells whether layers in the loss sum over the replicas by themselves.
             batch = replica_batch.ReplicaBatch(
-                loss_fns, batches.without_outputs, space, synchronized=True
+                loss_fns, batches.with_outputs, space, synchronized=True
             )
             return self.step(batch)[0]
 
@@ -283,19 +293,27 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         survey = survey_lib.survey(
             batch, self.hvp_mode, self.jit_compile, jit_of_model, eager=tf.executing_eagerly()
         )
-        self._arguments.decide(survey.traced)
+        if not self._described:
+            self._arguments.decide(survey.traced)
         self._refuse_too_large(batch.space)
+        rows = self._arguments.curvature_rows(divisible=batch.obstacle is None)
+        if isinstance(batch, batches.Batch) and rows == "auto":
+            batch.try_part(rows)
+        if not self._described:
+            logging.info("%s: %s.", self.name, self._arguments.describe(batch.obstacle))
+            logging.debug("%s: curvature of the loss in %s.", self.name, survey.traced.cut)
+            self._described = True
         seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)
         if seed is not None:
             batch.reseed(seed)
         whole = curvature = batch.whole()
-        rows = self._arguments.curvature_rows(batch.divisible)
+        divisible = batch.obstacle is None
+        rows = self._arguments.curvature_rows(divisible)
         if rows is not None:
             curvature = batch.first(rows)
         part = None
         if isinstance(batch, batches.Batch):
-            may_be_sampled = self._arguments.parts_may_be_sampled(batch.divisible)
-            part = batch.part if may_be_sampled else None
+            part = batch.part if self._arguments.parts_may_be_sampled(divisible) else None
         return survey_lib.FrozenLoss(whole, curvature, part, survey)
 
     def _refuse_too_large(self, space: parameter_space.ParameterSpace) -> None:

@@ -1,9 +1,10 @@
 """Samples of a Gaussian whose covariance is the Gauss-Newton matrix of a loss.
 
-With outputs y(x) of the model and H_y the Hessian of the loss in them, the Gauss-Newton matrix is
-J' H_y J. For a random vector u of zero mean and covariance H_y, one reverse pass gives J' u, whose
-covariance is that matrix. Of H_y the diagonal is taken, by its product with a vector of random
-signs: exact where the loss is a sum over outputs (squared errors, binary cross-entropy).
+With tensors z that a loss is a function of (`objective.cut`) and H_z its Hessian in them, the
+Gauss-Newton matrix is J' H_z J. For a random vector u of zero mean and covariance H_z, one reverse
+pass gives J' u, whose covariance is that matrix. Of H_z the diagonal is taken, by its product with
+a vector of random signs: exact where the loss is a sum over z (squared errors, binary
+cross-entropy). Where that is negative it is left out.
 
 Reference: Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a matrix, Applied Numerical
 Mathematics 57 (2007), for the product with random signs.
@@ -15,20 +16,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from keras_sfn.objective import cut as cut_lib
 from keras_sfn.objective import objective as objective_lib
-from keras_sfn.objective import traced
-
-
-class NoOutputsError(ValueError):
-    """The loss does not depend on outputs that depend on the parameters."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Preconditioned directions need a loss of the outputs of the model "
-            "(`compile(loss=...)` and `fit`), from whose curvature the approximation is made. "
-            "Received a loss that does not depend on such outputs. Use an integer "
-            "`krylov_dimension`."
-        )
 
 
 def sample(
@@ -36,39 +25,36 @@ def sample(
 ) -> tf.Tensor:
     """Returns one sample at a point, shape (n,); zero where it would not be finite.
 
+    Called while a graph is traced, in which z is found.
+
     Args:
-        objective: The loss; its outputs are the model's.
+        objective: The loss.
         parameters: One tensor a variable.
         seed: Shape (2,) integers.
 
     Raises:
-        NoOutputsError: The loss does not depend on outputs that depend on the parameters.
+        ValueError: There is no z: the loss is a function of the parameters alone.
     """
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(parameters)
-        with tf.GradientTape(watch_accessed_variables=False) as of_loss:
-            of_loss.watch(parameters)
-            evaluation = objective.evaluate(parameters)
-        outputs = traced.floating(evaluation.outputs)
-        slopes = of_loss.gradient(evaluation.loss, outputs) if outputs else []
-    used = [
-        (output, slope) for output, slope in zip(outputs, slopes, strict=True) if slope is not None
-    ]
-    if not used:
-        raise NoOutputsError
-    outputs, slopes = [list(part) for part in zip(*used, strict=True)]
-    signs = [_signs(output, seed, 2 * index) for index, output in enumerate(outputs)]
-    products = tape.gradient(
-        slopes, outputs, signs, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    # Tensors of the graph at hand, from which the walk through it starts.
+    parameters = [tf.identity(parameter) for parameter in parameters]
+    evaluation = objective.evaluate(parameters)
+    cut = cut_lib.find(parameters, evaluation.loss, cut_lib.floating(evaluation.outputs))
+    if not cut:
+        raise ValueError(
+            "Preconditioned directions need a loss of rows, from whose curvature the approximation "
+            "is made. Received a loss of the parameters alone. Use an integer `krylov_dimension`."
+        )
+    # Partial derivatives: one of these tensors may be made from another.
+    zero = tf.UnconnectedGradients.ZERO
+    slopes = tf.gradients(evaluation.loss, cut, stop_gradients=cut, unconnected_gradients=zero)
+    probes = [_signs(tensor, seed, 2 * index) for index, tensor in enumerate(cut)]
+    products = tf.gradients(slopes, cut, probes, stop_gradients=cut, unconnected_gradients=zero)
     noise = [
-        tf.sqrt(tf.maximum(sign * product, 0)) * _signs(sign, seed, 2 * index + 1)
-        for index, (sign, product) in enumerate(zip(signs, products, strict=True))
+        tf.sqrt(tf.maximum(probe * product, 0)) * _signs(probe, seed, 2 * index + 1)
+        for index, (probe, product) in enumerate(zip(probes, products, strict=True))
     ]
-    gradients = tape.gradient(outputs, parameters, noise)
-    if all(gradient is None for gradient in gradients):
-        raise NoOutputsError
-    flat = objective.joined(gradients, parameters)
+    gradients = tf.gradients(cut, parameters, noise, unconnected_gradients=zero)
+    flat = objective.space.flatten(gradients)
     return tf.where(tf.reduce_all(tf.math.is_finite(flat)), flat, 0)
 
 

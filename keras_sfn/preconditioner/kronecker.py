@@ -16,7 +16,8 @@ two,
 
     P = U diag(sqrt(kappa rho)) U'
 
-(P + shift)^-1 v costs four matrix products a layer.
+and rho alone where kappa vanishes for a whole layer. (P + shift)^-1 v costs four matrix products a
+layer.
 
 References: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate
 curvature, 2015, https://arxiv.org/abs/1503.05671; Gupta, Koren and Singer, Shampoo, 2018,
@@ -191,6 +192,25 @@ def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> tuple[list[tf.Tensor]
             rotations.append(rotation)
         kappas.append(tf.reshape(kappa, (block.size,)))
     return rotations, tf.concat(kappas, axis=0)
+
+
+def between(blocks: Sequence[Block], kappa: tf.Tensor, rho: tf.Tensor) -> tf.Tensor:
+    """Returns P's eigenvalues, shape (n,): the geometric means of kappa and rho.
+
+    Where the Gauss-Newton matrix of a layer vanishes (a loss that is linear in what it is made of),
+    the norms of the Hessian's rows are all there is.
+
+    Args:
+        blocks: The layers.
+        kappa: Shape (n,), of the Kronecker product.
+        rho: Shape (n,), norms of the Hessian's rows in its eigenbasis.
+    """
+    sizes = [block.size for block in blocks]
+    parts = []
+    for own_kappa, own_rho in zip(tf.split(kappa, sizes), tf.split(rho, sizes), strict=True):
+        vanishes = tf.reduce_max(own_kappa) <= 0
+        parts.append(tf.where(vanishes, own_rho, tf.sqrt(own_kappa * own_rho)))
+    return tf.concat(parts, axis=0)
 
 
 def rotated(

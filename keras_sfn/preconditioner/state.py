@@ -116,7 +116,7 @@ class PreconditionerState:
             seed: The optimizer's.
 
         Raises:
-            ValueError: The loss has no outputs, or is of other variables.
+            ValueError: The loss is of the parameters alone, or is of other variables.
             NotImplementedError: This is under a strategy.
         """
         space = loss.whole.space
@@ -134,11 +134,11 @@ class PreconditionerState:
             )
             return self._mean_row_squares(matvec, eigenvectors, own_seed)
 
-        if not tf.executing_eagerly():
-            mean_moments, mean_row_squares = (
-                tf.function(function, autograph=False, jit_compile=loss.survey.jit_compile)
-                for function in (mean_moments, mean_row_squares)
-            )
+        # In eager code too: where the curvature of the loss is taken is found in a graph.
+        mean_moments, mean_row_squares = (
+            tf.function(function, autograph=False, jit_compile=loss.survey.jit_compile)
+            for function in (mean_moments, mean_row_squares)
+        )
 
         def renewed() -> Factors:
             return self._renew(step, mean_moments, mean_row_squares)
@@ -152,6 +152,10 @@ class PreconditionerState:
         shift, curvature = map(tf.convert_to_tensor, (self._shift, self._curvature))
         return Factors(tf.constant(False), shift, curvature, eigenvectors)
 
+    def has_curvature(self) -> bool:
+        """Whether any curvature has been found, so that P scales the directions; not in a graph."""
+        return bool(self._shift.numpy() >= 0)
+
     def _renew(
         self,
         step: tf.Tensor,
@@ -163,7 +167,7 @@ class PreconditionerState:
         moments = kept * self._moments.value + (1 - kept) * mean_moments()
         eigenvectors, kappa = kronecker.factorise(self.blocks, moments)
         squares = kept * self._row_squares.value + (1 - kept) * mean_row_squares(eigenvectors)
-        curvature = tf.sqrt(kappa * tf.sqrt(squares))
+        curvature = kronecker.between(self.blocks, kappa, tf.sqrt(squares))
         self._moments.assign(moments)
         for variable, value in zip(self._eigenvectors, eigenvectors, strict=True):
             variable.assign(value)

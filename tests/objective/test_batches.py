@@ -32,7 +32,7 @@ def value(loss):
 
 def test_whole_first_rows_and_parts(space):
     x = tf.constant(np.random.default_rng(0).normal(size=(1030, 2)), tf.float32)
-    batch = batches.Batch(x, mean_square(space), space, divisible=True)
+    batch = batches.Batch(x, mean_square(space), space)
     squares = np.square(x.numpy() @ [1, 2])
     assert value(batch.whole()) == pytest.approx(squares.mean(), rel=1e-5)
     assert value(batch.first(10)) == pytest.approx(squares[:10].mean(), rel=1e-5)
@@ -53,8 +53,38 @@ def test_in_slices_only_what_has_more_rows(space):
 def test_a_loss_function_is_a_batch_without_rows(space):
     batch = batches.of_function(lambda: tf.reduce_sum(space.variables[0].value), space)
     assert value(batch.whole()) == 3
-    assert not batch.divisible
+    assert "only `fit`" in batch.obstacle
     assert batch.traced.outputs is None
+
+
+def test_a_loss_function_may_give_outputs_too(space):
+    product = lambda: tf.reduce_sum(space.variables[0].value)
+    batch = batches.of_function(lambda: (product(), {"of": product()[None]}), space)
+    assert value(batch.whole()) == 3
+    assert batch.traced.outputs["of"].shape == (1,)
+
+
+@pytest.mark.parametrize("returned", [(1.0,), (1.0, 2.0, 3.0)])
+def test_a_loss_function_that_returns_something_else_is_told_of_both_forms(space, returned):
+    batch = batches.of_function(lambda: returned, space)
+    with pytest.raises(TypeError, match=rf"scalar loss, or the pair.*a tuple of {len(returned)}"):
+        value(batch.whole())
+
+
+def test_a_loss_that_cannot_be_evaluated_on_a_part_is_that_of_all_rows(space):
+    def loss_of(part):
+        def loss_fn():
+            # Three groups of rows: a part of 256 has none.
+            first, *_ = tf.split(tf.linalg.matvec(part, space.variables[0].value), 3)
+            return tf.reduce_mean(first**2), None
+
+        return loss_fn
+
+    batch = batches.Batch(tf.ones((600, 2)), loss_of, space)
+    batch.try_part(300)
+    assert batch.obstacle is None
+    batch.try_part("auto")
+    assert "a part of the rows cannot be evaluated" in batch.obstacle
 
 
 def test_all_losses_of_a_batch_draw_from_its_seed(space):
@@ -67,7 +97,7 @@ def test_all_losses_of_a_batch_draw_from_its_seed(space):
 
         return loss_fn
 
-    batch = batches.Batch(tf.ones((600, 1)), loss_of, space, divisible=True)
+    batch = batches.Batch(tf.ones((600, 1)), loss_of, space)
     found = set()
     for seed in (5, 6):
         batch.reseed(tf.constant([seed, 0]))

@@ -12,7 +12,8 @@ DATA = ({"a": tf.reshape(tf.range(12), (6, 2)), "none": None}, tf.range(6))
     [("auto", 8000, 500), ("auto", 600, 256), ("auto", 100, 100), (30, 100, 30), (300, 100, 100)],
 )
 def test_rows_of_the_curvature(wanted, known, taken):
-    assert int(rows.of_curvature(wanted, known)) == taken
+    assert rows.of_curvature(wanted, known) == taken
+    assert int(rows.of_curvature(wanted, tf.constant(known))) == taken
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,23 @@ def test_a_batch_of_unknown_length_is_padded_to_a_slice():
 
     np.testing.assert_array_equal(padded(tf.ones((3, 2))), [[1, 1]] * 3 + [[0, 0]])
     np.testing.assert_array_equal(padded(tf.ones((5, 2))), np.ones((5, 2)))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (DATA, None),
+        ((tf.ones((9, 2)), tf.ones((4, 2))), "have [4, 9] rows"),
+        ((tf.ones((9, 2)), tf.constant(1.0)), "a scalar"),
+        ((tf.ragged.constant([[1.0], [2.0, 3.0]]), None), "sparse or ragged"),
+        ((tf.sparse.from_dense(tf.eye(3)), tf.ones((3, 1))), "sparse or ragged"),
+    ],
+)
+def test_what_stands_in_the_way_of_parts(data, reason):
+    found = rows.obstacle(data)
+    assert found is None if reason is None else reason in found
+
+
+def test_rows_of_sparse_and_ragged_parts_are_counted():
+    assert int(rows.count(tf.sparse.from_dense(tf.eye(3)))) == 3
+    assert int(rows.count(tf.ragged.constant([[1.0], [2.0, 3.0]]))) == 2

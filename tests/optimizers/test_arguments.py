@@ -21,9 +21,9 @@ AUTO = OPTIONS | {
     "curvature_batch_size": "auto",
     "use_previous_step": True,
 }
-OF_OUTPUTS = traced.Traced(None, frozenset(), None, (), of_outputs=True)
-WITH_LOOPS = OF_OUTPUTS._replace(ops=frozenset({"While"}))
-WITHOUT_OUTPUTS = OF_OUTPUTS._replace(of_outputs=False)
+OF_ROWS = traced.Traced(None, frozenset(), None, (), cut=("logits:0",))
+WITH_LOOPS = OF_ROWS._replace(ops=frozenset({"While"}))
+OF_PARAMETERS = OF_ROWS._replace(cut=())
 
 
 def auto(**options):
@@ -50,9 +50,9 @@ def test_settings_hold_the_method():
 @pytest.mark.parametrize(
     ("seen", "kind", "values"),
     [
-        (OF_OUTPUTS, "PRECONDITIONED", ("kronecker", 1, "adaptive", "auto")),
+        (OF_ROWS, "PRECONDITIONED", ("kronecker", 1, "adaptive", "auto")),
         (WITH_LOOPS, "PRECONDITIONED_LOOPS", ("kronecker", 3, "adaptive", "auto")),
-        (WITHOUT_OUTPUTS, "KRYLOV", (None, 10, "search", None)),
+        (OF_PARAMETERS, "KRYLOV", (None, 10, "search", None)),
     ],
 )
 def test_the_first_loss_decides(seen, kind, values):
@@ -64,7 +64,7 @@ def test_the_first_loss_decides(seen, kind, values):
     names = ("preconditioner", "krylov_dimension", "damping", "curvature_batch_size")
     assert tuple(chosen.in_use[name] for name in names) == values
     # Once and for all: state and trace belong to it.
-    chosen.decide(OF_OUTPUTS)
+    chosen.decide(OF_ROWS)
     assert chosen.kind is arguments.StepKind[kind]
 
 
@@ -72,7 +72,7 @@ def test_the_first_loss_decides(seen, kind, values):
 def test_what_is_given_is_not_asked_about(dimension, kind):
     chosen = auto(krylov_dimension=dimension)
     assert not chosen.may_be_preconditioned
-    chosen.decide(OF_OUTPUTS)
+    chosen.decide(OF_ROWS)
     assert chosen.kind is arguments.StepKind[kind]
     assert chosen.in_use["krylov_dimension"] == dimension
     assert chosen.in_use["damping"] == "search"
@@ -82,7 +82,7 @@ def test_what_is_given_is_not_asked_about(dimension, kind):
 def test_under_a_strategy_steps_are_plain():
     chosen = auto()
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        chosen.decide(OF_OUTPUTS)
+        chosen.decide(OF_ROWS)
     assert chosen.kind is arguments.StepKind.KRYLOV
 
 
@@ -112,7 +112,7 @@ def test_rows_of_the_curvature():
     plain = auto(krylov_dimension=4, curvature_batch_size=9)
     assert plain.curvature_rows(divisible=True) == 9
     decided = auto()
-    decided.decide(WITHOUT_OUTPUTS)
+    decided.decide(OF_PARAMETERS)
     assert decided.curvature_rows(divisible=True) is None
 
 

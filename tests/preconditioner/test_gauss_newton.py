@@ -48,6 +48,11 @@ def problem(loss, activation, units=2):
     return objective.Objective(loss_fn, space), jacobian, curvature
 
 
+def sampled(of, seed):
+    sample = lambda: gauss_newton.sample(of, of.space.values(), tf.constant([0, seed]))
+    return tf.function(sample, autograph=False)()
+
+
 def covariance(of, jit=False):
     values = of.space.values()
 
@@ -94,33 +99,27 @@ def test_of_a_curvature_with_links_between_outputs_the_diagonal_is_taken():
 
 def test_the_same_seed_gives_the_same_sample():
     of, _, _ = problem(squared, "tanh")
-    first, again, other = (
-        gauss_newton.sample(of, of.space.values(), tf.constant([0, seed])) for seed in (1, 1, 17)
-    )
+    first, again, other = (sampled(of, seed) for seed in (1, 1, 17))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
 
 
 def test_a_loss_that_is_linear_in_the_outputs_has_no_curvature():
     of, _, _ = problem(lambda y, outputs: tf.reduce_mean(tf.abs(y - outputs)), "tanh")
-    vector = gauss_newton.sample(of, of.space.values(), tf.constant([0, 0]))
+    vector = sampled(of, 0)
     np.testing.assert_array_equal(vector, 0)
 
 
 def test_a_sample_that_is_not_finite_is_zero():
     of, _, _ = problem(lambda y, outputs: tf.reduce_mean((y - outputs) ** 2) * np.inf, "tanh")
-    vector = gauss_newton.sample(of, of.space.values(), tf.constant([0, 0]))
+    vector = sampled(of, 0)
     np.testing.assert_array_equal(vector, 0)
 
 
-@pytest.mark.parametrize("outputs", [None, tf.constant([1.0])])
-def test_a_loss_without_outputs_is_refused(outputs):
+def test_a_loss_of_the_parameters_alone_is_refused():
     variable = keras.Variable([1.0, 2.0])
     space = parameter_space.ParameterSpace([variable])
-
-    def loss_fn():
-        return tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), outputs
-
+    loss_fn = lambda: (tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), None)
     of = objective.Objective(loss_fn, space)
-    with pytest.raises(gauss_newton.NoOutputsError, match="integer `krylov_dimension`"):
-        gauss_newton.sample(of, space.values(), tf.constant([0, 0]))
+    with pytest.raises(ValueError, match="integer `krylov_dimension`"):
+        sampled(of, 0)

@@ -34,13 +34,11 @@ def test_policies_train_in_a_wide_enough_subspace(policy, variables, subspace, m
     dtypes = set()
     original = step_lib.newton_step
 
-    def spy(problem, settings, loss, gradient, **options):
-        result = original(problem, settings, loss, gradient, **options)
-        dtypes.update(
-            tensor.dtype.name
-            for tensor in (gradient, result.step, result.ritz_values, result.damping)
-        )
-        dtypes.add(problem.matvec(gradient).dtype.name)
+    def spy(problem, settings, loss, learning_rate, start):
+        result = original(problem, settings, loss, learning_rate, start)
+        # A product is of the dtype of the matrix that is made of products.
+        found = (start.gradient, result.step, result.ritz_values, result.damping)
+        dtypes.update(tensor.dtype.name for tensor in found)
         return result
 
     monkeypatch.setattr(step_lib, "newton_step", spy)

@@ -126,21 +126,38 @@ def feed_forward():
 
 
 class OwnLoss(keras.Model):
-    """Has no loss but one that it adds itself."""
+    """Has no loss but one that it adds itself, of the values of a hidden layer."""
 
     def __init__(self):
         super().__init__()
         self.dense = keras.layers.Dense(1)
 
     def call(self, inputs):
-        self.add_loss(keras.ops.mean(self.dense(inputs[:, 0]) ** 2))
+        self.add_loss(keras.ops.mean((self.dense(inputs[:, 0]) - 1) ** 2))
+        return inputs[:, 0, :1]
+
+
+class OfWeights(keras.Model):
+    """Has no loss but one of its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1, kernel_regularizer="l2")
+
+    def call(self, inputs):
+        self.dense(inputs)
         return inputs[:, 0, :1]
 
 
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize(
     ("build", "preconditioner", "directions"),
-    [(feed_forward, "kronecker", 1), (recurrent, "kronecker", 3), (OwnLoss, None, 10)],
+    [
+        (feed_forward, "kronecker", 1),
+        (recurrent, "kronecker", 3),
+        (OwnLoss, "kronecker", 1),
+        (OfWeights, None, 10),
+    ],
 )
 def test_the_first_step_decides_what_auto_stands_for(build, preconditioner, directions, eagerly):
     model = build()
@@ -151,7 +168,7 @@ def test_the_first_step_decides_what_auto_stands_for(build, preconditioner, dire
     assert (used["preconditioner"], used["krylov_dimension"]) == (preconditioner, directions)
 
 
-def test_minimize_takes_a_plain_krylov_space():
+def test_a_loss_of_the_parameters_alone_takes_a_plain_krylov_space():
     variable = keras.Variable([1.0, 2.0])
     optimizer = keras_sfn.SaddleFreeNewton()
     optimizer.minimize(lambda: tf.reduce_sum(tf.convert_to_tensor(variable) ** 2), [variable])
@@ -177,13 +194,13 @@ def test_by_default_the_curvature_is_that_of_a_part_of_the_rows(digits):
     assert not np.allclose(default, weights(x, y, curvature_batch_size=None))
 
 
-def test_minimize_after_fit_is_refused(pixels):
-    # Its first step had outputs: all later ones are of that kind.
+def test_minimize_after_fit_goes_on_and_a_loss_without_rows_is_refused(pixels):
+    # Its first step was preconditioned: all later ones are of that kind.
     model = autoencoder()
-    train(model, pixels, pixels, 1, **OPTIONS)
-
-    def loss_fn():
-        return tf.reduce_mean((model(pixels) - pixels) ** 2)
-
+    losses = train(model, pixels, pixels, 1, **OPTIONS)
+    optimizer, variables = model.optimizer, model.trainable_variables
+    after = optimizer.minimize(lambda: tf.reduce_mean((model(pixels) - pixels) ** 2), variables)
+    assert float(after) < losses[0]
+    of_weights = lambda: tf.add_n([tf.reduce_sum(v.value**2) for v in variables])
     with pytest.raises(ValueError, match="integer `krylov_dimension`"):
-        model.optimizer.minimize(loss_fn, model.trainable_variables)
+        optimizer.minimize(of_weights, variables)

@@ -139,7 +139,9 @@ def programs(
 def _step(widths: Sequence[int], rows: int, work: step_work.Parts) -> Program:
     """Returns a step of the optimizer in the middle of a training, as it stands on variables."""
     model = deep_autoencoder.build(widths)
-    optimizer = newton_options.optimizer("newton", _NEWTON.value, jit_compile=True)
+    # XLA takes long for the eigenvectors of a preconditioner.
+    krylov = {"krylov_dimension": 10, "jit_compile": True}
+    optimizer = newton_options.optimizer("newton", _NEWTON.value, **krylov)
     optimizer.build(model.trainable_variables)
 
     def step(batch: tf.Tensor) -> tf.Tensor:
