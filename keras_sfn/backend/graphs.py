@@ -56,7 +56,12 @@ _GRADIENT_SCOPE = "gradient_tape"
 
 def trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
     """Traces `function` in a graph of its own, without autograph; returns the graph."""
-    return tf.function(function, autograph=False).get_concrete_function(*signature).graph
+    return concrete(function, *signature).graph
+
+
+def concrete(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
+    """Traces `function` without autograph; returns the `tf.types.experimental.ConcreteFunction`."""
+    return tf.function(function, autograph=False).get_concrete_function(*signature)
 
 
 def op_types(graph: Any) -> frozenset[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sfn import validation
-from keras_sfn.backend import devices
+from keras_sfn.backend import devices, graphs
 from keras_sfn.curvature import differences, products, smooth_pieces, survey
 from keras_sfn.curvature import report as report_lib
 from keras_sfn.krylov.precision import epsilon
@@ -82,7 +82,7 @@ def check_curvature(
     objective, mode = rows.whole(), survey.survey(rows, hvp_mode).hvp_mode
     matvec = _product(objective, mode)
     validation.finite_loss(float(objective.loss(space.flatten(space.values()))))
-    piece = smooth_pieces.SmoothPiece(objective.gradient, tf.TensorSpec((space.size,), space.dtype))
+    piece = smooth_pieces.SmoothPiece(rows.traced.concrete)
     point = space.flatten(space.values())
     gradient = _in_float64(piece.at(point), space.dtype)
     point = point.numpy().astype("float64")
@@ -125,9 +125,7 @@ def _product(objective: objective_lib.Loss, mode: str) -> Callable[[np.ndarray],
         return products.hessian_vector_product(objective, point, mode)(vector)
 
     spec = tf.TensorSpec((space.size,), space.dtype)
-    return _in_float64(
-        tf.function(product, autograph=False).get_concrete_function(spec), space.dtype
-    )
+    return _in_float64(graphs.concrete(product, spec), space.dtype)
 
 
 def _in_float64(

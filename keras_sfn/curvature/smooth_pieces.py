@@ -20,11 +20,10 @@ from keras_sfn.curvature import smooth_rules
 
 
 class SmoothPiece:
-    """`function` continued from the piece on which a point lies.
+    """A function continued from the piece on which a point lies.
 
     Args:
-        function: Point of shape (n,) -> shape (m,).
-        point: Shape and dtype of the point.
+        function: Traced: point of shape (n,) -> shape (m,).
 
     Attributes:
         num_kinks: Number of ops whose choices are held.
@@ -32,9 +31,10 @@ class SmoothPiece:
             in ops without a rule.
     """
 
-    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], point: tf.TensorSpec) -> None:
-        self._concrete = tf.function(function, autograph=False).get_concrete_function(point)
-        graph = self._concrete.graph
+    def __init__(self, function: Any) -> None:
+        self._concrete = function
+        graph = function.graph
+        point = tf.TensorSpec(graph.inputs[0].shape, graph.inputs[0].dtype)
         path = graphs.path(graph, graph.inputs[:1], graph.outputs)
         self._editor = smooth_rules.Editor(graph)
         self.num_kinks = sum([self._editor.hold_choices(op) for op in path])
@@ -45,11 +45,10 @@ class SmoothPiece:
             for op in path
             for node in graphs.nested_nodes(graph, op)
         )
-        record = tf.function(self._choices, autograph=False).get_concrete_function(point)
+        record = graphs.concrete(self._choices, point)
         choices = [tf.TensorSpec(t.shape, t.dtype) for t in record.structured_outputs]
-        go_on = tf.function(self._value, autograph=False)
         self._record = record
-        self._continue = go_on.get_concrete_function(point, choices)
+        self._continue = graphs.concrete(self._value, point, choices)
 
     def at(self, point: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns the smooth continuation of the function from the piece of `point`."""

@@ -19,8 +19,8 @@ class Traced(NamedTuple):
     """What the trace of a loss and its gradient shows.
 
     Attributes:
-        graph: Of the gradient: its first input is the point, shape (n,). None where the loss has
-            code that runs only eagerly.
+        concrete: The gradient as a traced function of the point, shape (n,). None where the loss
+            has code that runs only eagerly.
         ops: Types of the ops of the loss itself.
         outputs: Structure of `tf.TensorSpec`, what else the loss returned.
         updated: Variables that a pass assigns to.
@@ -28,12 +28,17 @@ class Traced(NamedTuple):
         error: Why there is no graph, or None.
     """
 
-    graph: Any
+    concrete: Any
     ops: frozenset[str]
     outputs: Any
     updated: tuple[keras.Variable, ...]
     cut: tuple[str, ...]
     error: Exception | None = None
+
+    @property
+    def graph(self) -> Any:
+        """Returns the graph of the gradient, whose first input is the point; None without one."""
+        return None if self.concrete is None else self.concrete.graph
 
     @property
     def has_loops(self) -> bool:
@@ -65,7 +70,7 @@ def trace(objective: objective_lib.Objective) -> Traced:
         return objective.joined(tape.gradient(evaluation.loss, parameters), parameters)
 
     try:
-        graph = graphs.trace(gradient, tf.TensorSpec((space.size,), space.dtype))
+        concrete = graphs.concrete(gradient, tf.TensorSpec((space.size,), space.dtype))
     except _ONLY_EAGER as error:
         if not tf.executing_eagerly():
             raise
@@ -76,8 +81,8 @@ def trace(objective: objective_lib.Objective) -> Traced:
         evaluation.outputs,
     )
     return Traced(
-        graph=graph,
-        ops=graphs.op_types(graph),
+        concrete=concrete,
+        ops=graphs.op_types(concrete.graph),
         outputs=specs,
         updated=tuple(variable for variable, _ in evaluation.updates),
         cut=tuple(cut),

@@ -2,13 +2,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_sfn.backend import graphs
 from keras_sfn.curvature import smooth_pieces
 
 SPEC = tf.TensorSpec((3,), "float64")
 
 
+def piece_of(function):
+    return smooth_pieces.SmoothPiece(graphs.concrete(function, SPEC))
+
+
 def test_a_smooth_function_has_nothing_to_hold():
-    piece = smooth_pieces.SmoothPiece(lambda z: tf.tanh(z) ** 2, SPEC)
+    piece = piece_of(lambda z: tf.tanh(z) ** 2)
     assert piece.num_kinks == 0
     assert not piece.has_free_kinks
     z = tf.constant([0.1, -2.0, 3.0], "float64")
@@ -16,7 +21,7 @@ def test_a_smooth_function_has_nothing_to_hold():
 
 
 def test_each_point_has_its_own_piece():
-    piece = smooth_pieces.SmoothPiece(tf.nn.relu, SPEC)
+    piece = piece_of(tf.nn.relu)
     z = tf.constant([1.0, -1.0, 2.0], "float64")
     np.testing.assert_array_equal(piece.at(z)(-z), [-1, 0, -2])
     np.testing.assert_array_equal(piece.at(-z)(z), [0, -1, 0])
@@ -24,7 +29,7 @@ def test_each_point_has_its_own_piece():
 
 def test_what_the_function_captures_is_read_anew():
     scale = tf.Variable(2.0, dtype="float64")
-    piece = smooth_pieces.SmoothPiece(lambda z: scale * tf.nn.relu(z), SPEC)
+    piece = piece_of(lambda z: scale * tf.nn.relu(z))
     z = tf.constant([1.0, -1.0, 2.0], "float64")
     at = piece.at(z)
     np.testing.assert_array_equal(at(z), [2, 0, 4])
@@ -41,4 +46,4 @@ def test_what_the_function_captures_is_read_anew():
     ids=["inside a loop", "an op without a rule"],
 )
 def test_kinks_that_cannot_be_held_are_told_of(function):
-    assert smooth_pieces.SmoothPiece(function, SPEC).has_free_kinks
+    assert piece_of(function).has_free_kinks
