@@ -1,5 +1,6 @@
 """Helpers that several test files share."""
 
+import gc
 import importlib.metadata
 import itertools
 import os
@@ -31,6 +32,11 @@ def pytest_configure(config):
     """Has a worker of `-n` that is done take tests over: some take a hundred times as long."""
     if config.getoption("dist", None) == "load":
         config.option.dist = "worksteal"
+
+
+# Graphs are made of many small objects: looking through them for garbage takes a seventh of the time
+# of all tests.
+gc.set_threshold(200_000, 50, 100)
 
 
 @pytest.fixture(autouse=True)

@@ -25,9 +25,10 @@ def obstacle(data: Any) -> str | None:
     parts = [part for part in keras.tree.flatten(data) if part is not None]
     if any(isinstance(part, (tf.SparseTensor, tf.RaggedTensor)) for part in parts):
         return "a part of the batch is sparse or ragged"
-    if any(part.shape.rank == 0 for part in parts):
+    shapes = [tf.TensorShape(part.shape) for part in parts]
+    if any(shape.rank == 0 for shape in shapes):
         return "a part of the batch is a scalar"
-    counts = {part.shape[0] for part in parts if part.shape.rank} - {None}
+    counts = {shape[0] for shape in shapes if shape.rank} - {None}
     if len(counts) > 1:
         return f"the parts of the batch have {sorted(counts)} rows"
     return None

@@ -24,7 +24,7 @@ def test_figures_by_hand(symmetric, graph, learning_rate):
     eigenvalues = np.array([-3.0, 0.5, 2.0, 6.0])
     x, matrix, loss_fn = quadratic(eigenvalues, symmetric)
     before = x.numpy()
-    optimizer = keras_sfn.SaddleFreeNewton(learning_rate, damping=0.1)
+    optimizer = keras_sfn.SaddleFreeNewton(learning_rate, 10, damping=0.1)
     take = lambda: optimizer.minimize(loss_fn, [x])
     (tf.function(take) if graph else take)()
     last, after = optimizer.last_step, x.numpy()
@@ -46,7 +46,7 @@ def test_figures_by_hand(symmetric, graph, learning_rate):
 
 def test_the_ratio_of_several_inner_steps_is_that_of_them_together(symmetric):
     x, _, loss_fn = quadratic((1.0, 2.0, 3.0, 4.0), symmetric)
-    optimizer = keras_sfn.SaddleFreeNewton(0.5, damping=0.0, inner_steps=3)
+    optimizer = keras_sfn.SaddleFreeNewton(0.5, 10, damping=0.0, inner_steps=3)
     optimizer.minimize(loss_fn, [x])
     last = optimizer.last_step
     # Each inner step halves the distance, and so quarters the loss, of a convex quadratic.
