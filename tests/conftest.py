@@ -34,8 +34,8 @@ def pytest_configure(config):
         config.option.dist = "worksteal"
 
 
-# Graphs are made of many small objects: looking through them for garbage takes a seventh of the time
-# of all tests.
+# Graphs are made of many small objects: looking through them for garbage takes a seventh of the
+# time of all tests.
 gc.set_threshold(200_000, 50, 100)
 
 

@@ -8,6 +8,9 @@
   part of the Hessian is dropped silently (40 to 90 %); the other methods have no rule and raise.
   Resizing is linear and separable: the replacement multiplies by one matrix for each axis.
 - `tf.nn.softsign` has no second derivative and raises.
+- `XlaDynamicUpdateSlice`, which the gradient of a slice is made of in what XLA compiles, has no
+  gradient: derivatives of a network by its inputs (a residual, a force) could not be trained. It
+  gets one here, for good; TensorFlow's own goes before.
 - `tf.stop_gradient` makes a value constant for the gradient only. A loss that is evaluated again at
   another point sees another value, so that its gradient is not the derivative of what is compared
   (batch renormalisation, spectral normalisation, targets that a network makes for itself).
@@ -100,6 +103,7 @@ def install() -> None:
     _replace(tf.nn, "softsign", _softsign)
     _replace(tf.image, "resize", _resize)
     _replace(tf, "stop_gradient", _stop_gradient)
+    _register("XlaDynamicUpdateSlice", _update_slice_gradient)
 
 
 def _replace(module: Any, name: str, replacement: Callable[..., Any]) -> None:
@@ -115,6 +119,23 @@ def _replace(module: Any, name: str, replacement: Callable[..., Any]) -> None:
 
     setattr(switch, _MARK, original)
     setattr(module, name, switch)
+
+
+def _register(op_type: str, gradient: Callable[..., Any]) -> None:
+    """Gives an op a gradient, unless TensorFlow has one."""
+    with contextlib.suppress(KeyError):
+        tf.RegisterGradient(op_type)(gradient)
+
+
+def _update_slice_gradient(op: Any, along: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
+    """The gradient of what XLA makes of a slice's gradient, in the first input and the update."""
+    _, update, start = op.inputs
+    with tf.GradientTape() as tape:
+        tape.watch(along)
+        replaced = tf.slice(along, start, tf.shape(update, out_type=start.dtype))
+    # The op itself, of zeros, is no public one: TensorFlow makes it as the gradient of the slice.
+    inside = tape.gradient(replaced, along, output_gradients=replaced)
+    return along - inside, replaced, None
 
 
 def _moments(

@@ -36,17 +36,19 @@ class StepKind(enum.Enum):
 
     PRECONDITIONED = "preconditioned directions"
     PRECONDITIONED_LOOPS = "preconditioned directions through loops"
+    PRECONDITIONED_ALL_ROWS = "preconditioned directions on all rows"
     KRYLOV = "Lanczos vectors"
     WHOLE = "the whole Hessian"
 
     @property
     def preconditioned(self) -> bool:
         """Whether directions are scaled by a preconditioner."""
-        return self in (StepKind.PRECONDITIONED, StepKind.PRECONDITIONED_LOOPS)
+        return self not in (StepKind.KRYLOV, StepKind.WHOLE)
 
 
 # The values of "auto", by the kind of step: what did best over the tasks of docs/benchmarks.md.
-# Through a loop the approximation of the curvature is rougher, and more directions pay.
+# Through a loop the approximation of the curvature is rougher, and more directions pay; so they do
+# where the Hessian is that of all rows, since they fit no part of the data then.
 _AUTO: dict[StepKind, dict[str, Any]] = {
     StepKind.PRECONDITIONED: {
         "krylov_dimension": 1,
@@ -57,6 +59,11 @@ _AUTO: dict[StepKind, dict[str, Any]] = {
         "krylov_dimension": 3,
         "damping": "adaptive",
         "curvature_batch_size": "auto",
+    },
+    StepKind.PRECONDITIONED_ALL_ROWS: {
+        "krylov_dimension": 4,
+        "damping": "adaptive",
+        "curvature_batch_size": None,
     },
     StepKind.KRYLOV: {"krylov_dimension": 10, "damping": "search", "curvature_batch_size": None},
     StepKind.WHOLE: {"damping": "search", "curvature_batch_size": None},
@@ -119,11 +126,12 @@ class Arguments:
             leave_saddles=self._method.leave_saddles,
         )
 
-    def decide(self, traced: traced_lib.Traced) -> None:
+    def decide(self, traced: traced_lib.Traced, divisible: bool) -> None:
         """Finds out, at the first step, of which kind this and all later steps are.
 
         Args:
             traced: What the trace of the first loss shows.
+            divisible: Whether a part of the batch may be taken for all of it.
         """
         if self.decided:
             return
@@ -132,6 +140,8 @@ class Arguments:
             self.kind = StepKind.KRYLOV
         elif traced.has_loops:
             self.kind = StepKind.PRECONDITIONED_LOOPS
+        elif not divisible:
+            self.kind = StepKind.PRECONDITIONED_ALL_ROWS
         # Once and for all: state and trace belong to it.
         self.decided, self._open = True, (self.kind,)
 
@@ -147,7 +157,7 @@ class Arguments:
         }
         wanted = self.curvature_rows(obstacle is None)
         text = f"curvature of {rows.get(wanted, f'{wanted} rows')}"
-        if self.curvature_rows(divisible=True) is not None and obstacle is not None:
+        if self.kind.preconditioned and wanted is None and obstacle is not None:
             text = f"{text} ({obstacle})"
         number = "" if self.kind is StepKind.WHOLE else f" ({self.in_use['krylov_dimension']})"
         text = f"{self.kind.value}{number}, {text}"
@@ -256,7 +266,12 @@ def _open_kinds(values: dict[str, Any]) -> tuple[StepKind, ...]:
     if values["krylov_dimension"] is None:
         return (StepKind.WHOLE,)
     if values["krylov_dimension"] == "auto":
-        return (StepKind.PRECONDITIONED, StepKind.PRECONDITIONED_LOOPS, StepKind.KRYLOV)
+        return (
+            StepKind.PRECONDITIONED,
+            StepKind.PRECONDITIONED_LOOPS,
+            StepKind.PRECONDITIONED_ALL_ROWS,
+            StepKind.KRYLOV,
+        )
     return (StepKind.KRYLOV,)
 
 

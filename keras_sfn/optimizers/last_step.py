@@ -37,8 +37,8 @@ class LastStep(NamedTuple):
             right, 0 where the step was rejected.
         rejected_steps: How many steps were rejected so far.
         kind: Where the step looked for its subspace: `"preconditioned directions"`,
-            `"preconditioned directions through loops"`, `"Lanczos vectors"` or `"the whole
-            Hessian"`.
+            `"preconditioned directions through loops"`, `"preconditioned directions on all rows"`,
+            `"Lanczos vectors"` or `"the whole Hessian"`.
     """
 
     outcome: str

@@ -128,7 +128,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         )
         self._dropout_seed = dropout_seed.DropoutSeed(self.add_variable)
         if self._arguments.may_be_preconditioned:
-            self._preconditioner = preconditioner_state.PreconditionerState(
+            self._factors = preconditioner_state.PreconditionerState(
                 variables, space.dtype, self.add_variable
             )
         self._last_step = last_step.LastStepRecord(
@@ -169,7 +169,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         used = self._arguments.in_use
         if self._arguments.kind.preconditioned and self._described and not tf.inside_function():
-            used["preconditioner"] = "kronecker" if self._preconditioner.has_curvature() else None
+            used["preconditioner"] = "kronecker" if self._factors.has_curvature() else None
         return used
 
     def raise_if_failing(self) -> None:
@@ -274,7 +274,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         loss = self._frozen(batch, jit_of_model)
         factors = None
         if self._arguments.kind.preconditioned:
-            factors = self._preconditioner.renew(loss, self._iterations.value, self.seed)
+            factors = self._factors.renew(loss, self._iterations.value, self.seed)
         computed, updated = step_program.run(
             loss, self._arguments, lambda: self._read(space, factors), self._last_step.dimension
         )
@@ -293,12 +293,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         survey = survey_lib.survey(
             batch, self.hvp_mode, self.jit_compile, jit_of_model, eager=tf.executing_eagerly()
         )
-        if not self._described:
-            self._arguments.decide(survey.traced)
-        self._refuse_too_large(batch.space)
+        # Before it is known whether it will be needed: the kind of step depends on it.
         rows = self._arguments.curvature_rows(divisible=batch.obstacle is None)
-        if isinstance(batch, batches.Batch) and rows == "auto":
+        if isinstance(batch, batches.Batch) and rows == "auto" and survey.traced.cut:
             batch.try_part(rows)
+        if not self._described:
+            self._arguments.decide(survey.traced, divisible=batch.obstacle is None)
+        self._refuse_too_large(batch.space)
         if not self._described:
             logging.info("%s: %s.", self.name, self._arguments.describe(batch.obstacle))
             logging.debug("%s: curvature of the loss in %s.", self.name, survey.traced.cut)
@@ -342,7 +343,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if self._arguments.values["use_previous_step"]:
             previous = self._previous_step.read(space)
         if factors is not None:
-            preconditioner = self._preconditioner.shifted(
+            preconditioner = self._factors.shifted(
                 factors, previous, in_place=space.in_place
             )
         return step_program.StepState(
@@ -364,7 +365,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         steps = space.unflatten(result.step)
         self._damping_state.assign(result.next_damping)
         if factors is not None:
-            self._preconditioner.keep(factors, result)
+            self._factors.keep(factors, result)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result))
         if self._arguments.values["use_previous_step"]:

@@ -46,9 +46,10 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
         krylov_dimension: Integer >= 1, Lanczos vectors a step (at most the number of parameters),
             which span a Krylov space; or `"auto"`: directions scaled by an approximation of the
             curvature, one Kronecker product a layer, made from reverse passes every 20 steps. One a
-            step, or three for a loss with loops (recurrent layers). Where the first step finds that
-            this does not apply (on several replicas, and for a loss of the parameters alone,
-            without rows), `"auto"` is ten Lanczos vectors, and the log says why.
+            step, three for a loss with loops (recurrent layers), or four where no part of the rows
+            can be taken for all (`minimize`). Where the first step finds that this does not apply
+            (on several replicas, and for a loss of the parameters alone, without rows), `"auto"` is
+            ten Lanczos vectors, and the log says why.
         damping: `"adaptive"` follows the reduction ratio (Levenberg-Marquardt). `"search"` looks
             along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for the lowest loss of the
             batch, at the first step (and after a rejection) over all of it, later to both sides of

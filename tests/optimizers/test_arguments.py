@@ -48,23 +48,24 @@ def test_settings_hold_the_method():
 
 
 @pytest.mark.parametrize(
-    ("seen", "kind", "values"),
+    ("seen", "divisible", "kind", "values"),
     [
-        (OF_ROWS, "PRECONDITIONED", ("kronecker", 1, "adaptive", "auto")),
-        (WITH_LOOPS, "PRECONDITIONED_LOOPS", ("kronecker", 3, "adaptive", "auto")),
-        (OF_PARAMETERS, "KRYLOV", (None, 10, "search", None)),
+        (OF_ROWS, True, "PRECONDITIONED", ("kronecker", 1, "adaptive", "auto")),
+        (OF_ROWS, False, "PRECONDITIONED_ALL_ROWS", ("kronecker", 4, "adaptive", None)),
+        (WITH_LOOPS, False, "PRECONDITIONED_LOOPS", ("kronecker", 3, "adaptive", "auto")),
+        (OF_PARAMETERS, True, "KRYLOV", (None, 10, "search", None)),
     ],
 )
-def test_the_first_loss_decides(seen, kind, values):
+def test_the_first_loss_decides(seen, divisible, kind, values):
     chosen = auto()
     assert chosen.may_be_preconditioned
     assert chosen.in_use["krylov_dimension"] == 1
-    chosen.decide(seen)
+    chosen.decide(seen, divisible)
     assert chosen.kind is arguments.StepKind[kind]
     names = ("preconditioner", "krylov_dimension", "damping", "curvature_batch_size")
     assert tuple(chosen.in_use[name] for name in names) == values
     # Once and for all: state and trace belong to it.
-    chosen.decide(OF_ROWS)
+    chosen.decide(OF_ROWS, divisible=True)
     assert chosen.kind is arguments.StepKind[kind]
 
 
@@ -72,17 +73,35 @@ def test_the_first_loss_decides(seen, kind, values):
 def test_what_is_given_is_not_asked_about(dimension, kind):
     chosen = auto(krylov_dimension=dimension)
     assert not chosen.may_be_preconditioned
-    chosen.decide(OF_ROWS)
+    chosen.decide(OF_ROWS, divisible=True)
     assert chosen.kind is arguments.StepKind[kind]
     assert chosen.in_use["krylov_dimension"] == dimension
     assert chosen.in_use["damping"] == "search"
     assert chosen.in_use["preconditioner"] is None
 
 
+def test_the_kind_is_described_with_what_stood_in_the_way():
+    chosen = auto()
+    chosen.decide(OF_ROWS, divisible=True)
+    expected = "preconditioned directions (1), curvature of a sixteenth of the rows, 256 at least"
+    assert chosen.describe(None) == expected
+    chosen = auto()
+    chosen.decide(OF_ROWS, divisible=False)
+    assert chosen.describe("why") == (
+        "preconditioned directions on all rows (4), curvature of all rows (why)"
+    )
+    chosen = auto()
+    chosen.decide(OF_PARAMETERS, divisible=False)
+    assert "(10), curvature of all rows; not preconditioned: the loss is a" in chosen.describe("")
+    plain = auto(krylov_dimension=4, curvature_batch_size=9).describe(None)
+    assert plain.startswith("Lanczos vectors (4), curvature of 9 rows; not preconditioned")
+    assert auto(krylov_dimension=None).describe(None).startswith("the whole Hessian, curvature")
+
+
 def test_under_a_strategy_steps_are_plain():
     chosen = auto()
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        chosen.decide(OF_ROWS)
+        chosen.decide(OF_ROWS, divisible=True)
     assert chosen.kind is arguments.StepKind.KRYLOV
 
 
@@ -112,7 +131,7 @@ def test_rows_of_the_curvature():
     plain = auto(krylov_dimension=4, curvature_batch_size=9)
     assert plain.curvature_rows(divisible=True) == 9
     decided = auto()
-    decided.decide(OF_PARAMETERS)
+    decided.decide(OF_PARAMETERS, divisible=True)
     assert decided.curvature_rows(divisible=True) is None
 
 

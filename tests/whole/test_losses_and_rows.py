@@ -79,7 +79,7 @@ def test_minimize_is_preconditioned(compiled, with_outputs):
     step = lambda: optimizer.minimize(loss_fn, model.trainable_variables)
     step = tf.function(step) if compiled else step
     losses = [float(step()) for _ in range(4)]
-    assert optimizer.last_step.kind == "preconditioned directions"
+    assert optimizer.last_step.kind == "preconditioned directions on all rows"
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -136,7 +136,7 @@ def test_batches_of_which_no_part_can_be_taken_for_all(make, caplog):
     keras.utils.set_random_seed(0)
     model, batches = make()
     losses = model.fit(batches, epochs=4, verbose=0).history["loss"]
-    assert model.optimizer.last_step.kind == "preconditioned directions"
+    assert model.optimizer.last_step.kind == "preconditioned directions on all rows"
     assert losses[-1] < losses[0]
     assert np.isfinite(losses).all()
 
