@@ -100,8 +100,9 @@ _ACTIVATIONS = frozenset(
 )
 
 # Where one of these makes a tensor of the shape of a parameter, that is still a parameter: a mask,
-# a scale.
+# a scale, and with a constant matrix a rotation.
 _BY_ELEMENT = frozenset({"Add", "AddV2", "DivNoNan", "Mul", "MulNoNan", "RealDiv", "Sub"})
+_ROTATIONS = frozenset({"BatchMatMulV2", "BatchMatMulV3", "MatMul"})
 
 # They meet rows by their indices.
 _LOOKUPS = frozenset({"GatherNd", "GatherV2", "ResourceGather"})
@@ -130,8 +131,9 @@ class _Graph:
         self._depends = dict.fromkeys(
             (parameter.name for parameter in parameters), _Depends.PARAMETERS
         )
-        # Ops by which parameters meet rows.
+        # Ops by which parameters meet rows; tensors that the graph holds as numbers.
         self._entries: set[str] = set()
+        self._constants: set[str] = set()
         for op in self.operations:
             if not any(output.name in self._depends for output in op.outputs):
                 self._walk(op)
@@ -175,6 +177,9 @@ class _Graph:
         kinds = [kind for kind, tensor in inputs if not _is_count(tensor)]
         top = max(kinds, default=_Depends.NOTHING)
         if top is _Depends.NOTHING:
+            made_of = [tensor.name for tensor in op.inputs]
+            if op.type == "Const" or (made_of and self._constants.issuperset(made_of)):
+                self._constants.update(output.name for output in op.outputs)
             return
         if top is _Depends.BOTH:
             # Scalars are terms of the loss, to which regularisation is added.
@@ -188,10 +193,11 @@ class _Graph:
         self._depends.update((output.name, top) for output in op.outputs)
 
     def _meets_rows(self, op: Any, inputs: Sequence[tuple[_Depends, tf.Tensor]]) -> bool:
-        if op.type in _BY_ELEMENT:
+        rows = [t for kind, t in inputs if kind is _Depends.NOTHING and t.shape.rank != 0]
+        constant = self._constants.issuperset(tensor.name for tensor in rows)
+        if op.type in _BY_ELEMENT or (op.type in _ROTATIONS and rows and constant):
             shapes = [t.shape for kind, t in inputs if kind is _Depends.PARAMETERS]
             return not any(shape == op.outputs[0].shape for shape in shapes)
-        rows = [t for kind, t in inputs if kind is _Depends.NOTHING and t.shape.rank != 0]
         if op.type in _LOOKUPS:
             return any(_is_count(tensor) for tensor in rows)
         return any(not _is_count(tensor) for tensor in rows)

@@ -343,9 +343,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if self._arguments.values["use_previous_step"]:
             previous = self._previous_step.read(space)
         if factors is not None:
-            preconditioner = self._factors.shifted(
-                factors, previous, in_place=space.in_place
-            )
+            preconditioner = self._factors.shifted(factors, previous, in_place=space.in_place)
         return step_program.StepState(
             previous_step=previous,
             preconditioner=preconditioner,

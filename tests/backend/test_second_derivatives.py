@@ -212,3 +212,34 @@ def test_a_model_trained_by_adam_before_during_and_after_is_untouched():
         assert losses == before[0]
         for ours, theirs in zip(weights, before[1], strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_slices_inside_derivatives_are_differentiated_again_under_xla(jit):
+    """As in residuals of differential equations: derivatives of a network by its inputs."""
+
+    def loss(w, points):
+        x, y = points[:, :1], points[:, 1:]
+        with tf.GradientTape() as tape:
+            tape.watch([x, y])
+            u = tf.tanh(tf.matmul(tf.concat([x, y], axis=1), w))
+        along_x, along_y = tape.gradient(u, [x, y])
+        return tf.reduce_sum((along_x - along_y[::-1]) ** 2)
+
+    @tf.function(autograph=False, jit_compile=jit)
+    def hessian_product(w, points, along):
+        with tf.autodiff.ForwardAccumulator(w, along) as accumulator:
+            with tf.GradientTape() as tape:
+                tape.watch(w)
+                value = loss(w, points)
+            gradient = tape.gradient(value, w)
+        return gradient, accumulator.jvp(gradient)
+
+    rng = np.random.default_rng(0)
+    w, points, along = rng.normal(size=(2, 3)), rng.normal(size=(5, 2)), rng.normal(size=(2, 3))
+    _, product = hessian_product(tf.constant(w), tf.constant(points), tf.constant(along))
+    ahead, behind = (
+        hessian_product(tf.constant(w + h * along), tf.constant(points), tf.constant(along))[0]
+        for h in (1e-5, -1e-5)
+    )
+    np.testing.assert_allclose(product, (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-7)

@@ -202,6 +202,12 @@ def test_a_loss_of_the_parameters_alone_has_none():
     assert found_in(lambda: (tf.reduce_sum(v.value**2), v.value), [v]) == []
 
 
+def test_a_quadratic_form_of_the_parameters_has_none():
+    v, matrix = keras.Variable(np.ones(4, "float32")), np.eye(4, dtype="float32") + 1
+    loss_fn = lambda: (tf.tensordot(v.value, tf.linalg.matvec(matrix, v.value), 1), None)
+    assert found_in(loss_fn, [v]) == []
+
+
 def test_a_masked_parameter_is_a_parameter():
     kernel, mask = keras.Variable(np.ones((6, 3), "float32")), tf.constant(np.eye(6, 3), tf.float32)
     loss_fn = lambda: (tf.reduce_mean(tf.matmul(X, kernel.value * mask) ** 2), None)
