@@ -131,6 +131,7 @@ def sparse():
     return model, tf.data.Dataset.from_tensors((rows, X[:, :1].astype("float32")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [inner_and_edge, constant_rows, groups_of_rows, sparse])
 def test_batches_of_which_no_part_can_be_taken_for_all(make, caplog):
     keras.utils.set_random_seed(0)
