@@ -96,6 +96,7 @@ def test_slices_train_as_well(pixels, curvature):
     assert slices[-1] < 1.5 * whole[-1]
 
 
+@pytest.mark.slow
 def test_a_recurrent_net_trains_under_cross_entropy():
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
@@ -194,6 +195,7 @@ def test_by_default_the_curvature_is_that_of_a_part_of_the_rows(digits):
     assert not np.allclose(default, weights(x, y, curvature_batch_size=None))
 
 
+@pytest.mark.slow
 def test_minimize_after_fit_goes_on_and_a_loss_without_rows_is_refused(pixels):
     # Its first step was preconditioned: all later ones are of that kind.
     model = autoencoder()
