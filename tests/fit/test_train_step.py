@@ -174,7 +174,7 @@ def test_options_of_compile_give_the_same_training():
         keras.utils.set_random_seed(5)
         model = sequential()
         model.compile(keras_sfn.SaddleFreeNewton(damping=0.1), "mse", **options)
-        model.fit(x, y, batch_size=16, epochs=1, verbose=0, shuffle=False)
+        model.fit(x, y, batch_size=16, epochs=2, verbose=0, shuffle=False)
         found.append(model.evaluate(x, y, verbose=0))
     np.testing.assert_allclose(found[1:], found[0], rtol=1e-3)
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sfn
+from keras_sfn.curvature import products
 from keras_sfn.newton import step as step_lib
 
 
@@ -36,12 +37,24 @@ def test_policies_train_in_a_wide_enough_subspace(policy, variables, subspace, m
 
     def spy(problem, settings, loss, learning_rate, start):
         result = original(problem, settings, loss, learning_rate, start)
-        # A product is of the dtype of the matrix that is made of products.
         found = (start.gradient, result.step, result.ritz_values, result.damping)
         dtypes.update(tensor.dtype.name for tensor in found)
         return result
 
+    original_product = products.hessian_vector_product
+
+    def product_spy(*arguments):
+        matvec = original_product(*arguments)
+
+        def seen(vector):
+            product = matvec(vector)
+            dtypes.add(product.dtype.name)
+            return product
+
+        return seen
+
     monkeypatch.setattr(step_lib, "newton_step", spy)
+    monkeypatch.setattr(products, "hessian_vector_product", product_spy)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 4))
     y = np.tanh(x @ rng.normal(size=(4, 2)))
