@@ -89,15 +89,15 @@ class Batch:
     @functools.cached_property
     def example(self) -> objective_lib.Objective:
         """The loss of the rows that are evaluated at a time: it shows what all consist of."""
-        data = self._data
-        if self._slice_rows is not None and self._in_slices(data):
-            data = rows.take(rows.padded(data, self._slice_rows), 0, self._slice_rows)
-        return objective_lib.Objective(self._loss_of(data), self.space, draws=self._draws)
+        return objective_lib.Objective(
+            self._loss_of(self._example_data), self.space, draws=self._draws
+        )
 
     @functools.cached_property
     def traced(self) -> traced.Traced:
         """What one trace of the example shows."""
-        return traced.trace(self.example)
+        known = None if self.obstacle is not None else self._example_data
+        return traced.trace(self.example, known)
 
     def reseed(self, seed: tf.Tensor) -> None:
         """Sets from what the losses that are made from now on draw.
@@ -142,6 +142,12 @@ class Batch:
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
             reason = str(error).strip().splitlines()[0]
             self.obstacle = f"the loss of a part of the rows cannot be evaluated ({reason})"
+
+    @functools.cached_property
+    def _example_data(self) -> Any:
+        if self._slice_rows is None or not self._in_slices(self._data):
+            return self._data
+        return rows.take(rows.padded(self._data, self._slice_rows), 0, self._slice_rows)
 
     def _rows(self) -> Any:
         known = rows.static_count(self._data)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_sfn.backend import graphs
 from keras_sfn.objective import cut as cut_lib
 from keras_sfn.objective import objective as objective_lib
+from keras_sfn.objective import row_axes
 
 # What code that runs only eagerly raises in a trace: branches on tensors, `tensor.numpy()`.
 _ONLY_EAGER = (tf.errors.OperatorNotAllowedInGraphError, AttributeError)
@@ -24,6 +25,7 @@ class Traced(NamedTuple):
         ops: Types of the ops of the loss itself.
         outputs: Structure of `tf.TensorSpec`, what else the loss returned.
         updated: Variables that a pass assigns to.
+        rows_meet: Why no part of the rows can stand for all of them (`row_axes.meeting`), or None.
         cut: Names of the tensors in which the curvature of the loss is taken (`cut.find`).
         error: Why there is no graph, or None.
     """
@@ -33,6 +35,7 @@ class Traced(NamedTuple):
     outputs: Any
     updated: tuple[keras.Variable, ...]
     cut: tuple[str, ...]
+    rows_meet: str | None = None
     error: Exception | None = None
 
     @property
@@ -51,14 +54,20 @@ class Traced(NamedTuple):
         return self.graph is not None and graphs.calls_stop_gradient(self.graph)
 
 
-def trace(objective: objective_lib.Objective) -> Traced:
+def trace(objective: objective_lib.Objective, data: Any = None) -> Traced:
     """Traces the gradient of a loss in a graph of its own.
+
+    Args:
+        objective: The loss.
+        data: Structure of the tensors with rows along their first axis that the loss is made of;
+            None where these are not known.
 
     Raises:
         ValueError: See `objective.Objective.evaluate`.
     """
     space = objective.space
     found: list[Any] = []
+    parts = keras.tree.flatten(data)
 
     def gradient(point: tf.Tensor) -> tf.Tensor:
         parameters = space.unflatten(point)
@@ -66,7 +75,11 @@ def trace(objective: objective_lib.Objective) -> Traced:
             tape.watch(parameters)
             evaluation = objective.evaluate(parameters)
         cut = cut_lib.find(parameters, evaluation.loss, cut_lib.floating(evaluation.outputs))
-        found[:] = evaluation, [tensor.name for tensor in cut]
+        graph = evaluation.loss.graph
+        # As the graph holds them; eager ones of a few numbers are constants there.
+        inside = [held for outer, held in graph.captures if any(outer is part for part in parts)]
+        meet = row_axes.meeting(graph, inside, evaluation.loss)
+        found[:] = evaluation, [tensor.name for tensor in cut], meet
         return objective.joined(tape.gradient(evaluation.loss, parameters), parameters)
 
     try:
@@ -74,8 +87,8 @@ def trace(objective: objective_lib.Objective) -> Traced:
     except _ONLY_EAGER as error:
         if not tf.executing_eagerly():
             raise
-        return Traced(None, frozenset(), None, (), (), error)
-    evaluation, cut = found
+        return Traced(None, frozenset(), None, (), (), error=error)
+    evaluation, cut, meet = found
     specs = keras.tree.map_structure(
         lambda out: tf.TensorSpec(out.shape, out.dtype) if tf.is_tensor(out) else None,
         evaluation.outputs,
@@ -86,4 +99,5 @@ def trace(objective: objective_lib.Objective) -> Traced:
         outputs=specs,
         updated=tuple(variable for variable, _ in evaluation.updates),
         cut=tuple(cut),
+        rows_meet=meet,
     )

@@ -293,6 +293,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         survey = survey_lib.survey(
             batch, self.hvp_mode, self.jit_compile, jit_of_model, eager=tf.executing_eagerly()
         )
+        if batch.obstacle is None:
+            batch.obstacle = survey.traced.rows_meet
         # Before it is known whether it will be needed: the kind of step depends on it.
         rows = self._arguments.curvature_rows(divisible=batch.obstacle is None)
         if isinstance(batch, batches.Batch) and rows == "auto" and survey.traced.cut:

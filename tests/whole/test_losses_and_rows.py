@@ -131,6 +131,29 @@ def sparse():
     return model, tf.data.Dataset.from_tensors((rows, X[:, :1].astype("float32")))
 
 
+def contrastive():
+    def loss(targets, z):
+        return -K.mean(K.diagonal(K.log_softmax(K.matmul(z, K.transpose(targets)))))
+
+    model = network(None)
+    model.compile(keras_sfn.SaddleFreeNewton(jit_compile=False), loss)
+    return model, RNG.normal(size=(600, 6)), RNG.normal(size=(600, 3))
+
+
+def test_rows_that_meet_take_the_steps_of_all_rows():
+    """No part fails; a contrastive loss of 256 rows is just another function than that of 600."""
+    model, x, y = contrastive()
+    fit = {"batch_size": 600, "epochs": 4, "verbose": 0, "shuffle": False}
+    losses = model.fit(x, y, **fit).history["loss"]
+    again, *_ = contrastive()
+    again.compile(
+        keras_sfn.SaddleFreeNewton(jit_compile=False, curvature_batch_size=None), model.loss
+    )
+    assert model.optimizer.last_step.kind == "preconditioned directions on all rows"
+    np.testing.assert_array_equal(again.fit(x, y, **fit).history["loss"], losses)
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [inner_and_edge, constant_rows, groups_of_rows, sparse])
 def test_batches_of_which_no_part_can_be_taken_for_all(make, caplog):

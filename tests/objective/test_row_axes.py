@@ -1,0 +1,229 @@
+"""Whether rows of a batch meet, on models and losses as users of Keras write them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sfn.objective import model_loss, objective, parameter_space, traced
+
+K, layers = keras.ops, keras.layers
+ROWS = 12
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 6)).astype("float32")
+Y = RNG.normal(size=(ROWS, 3)).astype("float32")
+CLASSES = RNG.integers(0, 3, ROWS)
+POSITIVE = np.abs(Y)
+
+
+def network(*more, activation=None):
+    hidden = layers.Dense(8, "tanh")
+    return keras.Sequential([keras.Input((6,)), hidden, *more, layers.Dense(3, activation)])
+
+
+def sequence(*more):
+    reshaped = [layers.Reshape((6, 1)), layers.Dense(4)]
+    return keras.Sequential(
+        [keras.Input((6,)), *reshaped, *more, layers.Flatten(), layers.Dense(3)]
+    )
+
+
+def image(*more):
+    start = [layers.Reshape((3, 2, 1)), *more]
+    return keras.Sequential([keras.Input((6,)), *start, layers.Flatten(), layers.Dense(3)])
+
+
+def attention():
+    inputs = keras.Input((6,))
+    tokens = layers.Dense(4)(layers.Reshape((6, 1))(inputs))
+    attended = layers.MultiHeadAttention(2, 2)(tokens, tokens)
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(attended)))
+
+
+def own(function, shape=(3,)):
+    """A model that ends in a function of its outputs."""
+    return keras.Sequential([network(), layers.Lambda(function, output_shape=shape)])
+
+
+class Laplace(keras.Model):
+    """Returns the residual of a differential equation, by nested tapes."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.Sequential([layers.Dense(8, "tanh"), layers.Dense(1)])
+
+    def call(self, points):
+        x, y = points[:, :1], points[:, 1:2]
+        with tf.GradientTape(persistent=True) as outer:
+            outer.watch([x, y])
+            with tf.GradientTape() as inner:
+                inner.watch([x, y])
+                u = self.inner(tf.concat([x, y], 1))
+            along_x, along_y = inner.gradient(u, [x, y])
+        return outer.gradient(along_x, x) + outer.gradient(along_y, y) + u * x
+
+
+class Columns(keras.Model):
+    """Returns a residual whose derivative is by columns of a slice."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.Sequential([layers.Dense(8, "tanh"), layers.Dense(1)])
+
+    def call(self, points):
+        with tf.GradientTape() as tape:
+            tape.watch(points)
+            u = self.inner(points) * points[:, 2:3]
+        slopes = tape.gradient(u, points)
+        return slopes[:, :1] + slopes[:, 1:2] * u
+
+
+class Penalty(layers.Layer):
+    """Adds a loss of what passes through."""
+
+    def __init__(self, penalty):
+        super().__init__()
+        self.penalty = penalty
+
+    def call(self, x):
+        self.add_loss(self.penalty(x))
+        return x
+
+
+def mean_square(_, z):
+    return K.mean(z**2)
+
+
+def contrastive(y, z):
+    scores = K.log_softmax(K.matmul(z, K.transpose(y)))
+    return -K.mean(K.diagonal(scores))
+
+
+def correlation(_, z):
+    count = K.cast(K.shape(z)[0], "float32")
+    return K.mean((K.matmul(K.transpose(z), z) / count - K.eye(3)) ** 2)
+
+
+def mean_by_hand(y, z):
+    return K.sum((y - z) ** 2) / K.cast(K.shape(z)[0] * K.shape(z)[1], "float32")
+
+
+def weighted(y, z):
+    weights = K.exp(y)
+    return K.sum(weights * (y - z) ** 2) / (K.sum(weights) + 1e-6)
+
+
+def root(y, z):
+    return K.sqrt(K.sum((y - z) ** 2) / K.cast(K.size(z), "float32"))
+
+
+def in_groups(_, z):
+    first, second, third = K.split(z, 3, axis=0)
+    return K.mean((first - second) ** 2) + K.mean(third**2)
+
+
+# Model, loss: what only averages over rows, if over these at all.
+APART = {
+    "dense, mse": lambda: (network(), "mse"),
+    "softmax, sparse": lambda: (network(activation="softmax"), "sparse_categorical_crossentropy"),
+    "logits": lambda: (network(), keras.losses.BinaryCrossentropy(from_logits=True)),
+    "dice": lambda: (network(activation="sigmoid"), "dice"),
+    "tversky": lambda: (network(activation="sigmoid"), "tversky"),
+    "cosine": lambda: (network(), "cosine_similarity"),
+    "dropout": lambda: (network(layers.Dropout(0.2)), "mse"),
+    "batch norm": lambda: (network(layers.BatchNormalization()), "mse"),
+    "layer norm": lambda: (network(layers.LayerNormalization()), "mse"),
+    "regularised": lambda: (network(layers.Dense(4, kernel_regularizer="l2")), "mse"),
+    "gru": lambda: (sequence(layers.GRU(4, return_sequences=True)), "mse"),
+    "attention": lambda: (attention(), "mse"),
+    "convolution": lambda: (
+        image(layers.Conv2D(4, 2, padding="same"), layers.MaxPooling2D(2)),
+        "mse",
+    ),
+    "group norm": lambda: (
+        image(layers.Conv2D(4, 2, padding="same"), layers.GroupNormalization(2)),
+        "mse",
+    ),
+    "residual": lambda: (Laplace(), mean_square),
+    "slopes by column": lambda: (Columns(), mean_square),
+    "add_loss": lambda: (network(Penalty(lambda x: K.mean(x**2))), "mse"),
+    "correlation": lambda: (network(), correlation),
+    "mean by hand": lambda: (network(), mean_by_hand),
+    "weighted by hand": lambda: (network(), weighted),
+    "root mean square": lambda: (network(), root),
+    "softmax by hand": lambda: (
+        own(lambda z: K.exp(z) / K.sum(K.exp(z), axis=-1, keepdims=True)),
+        "mse",
+    ),
+    "centred on the batch": lambda: (own(lambda z: z - K.mean(z, axis=0)), "mse"),
+    "tokens as rows": lambda: (own(lambda z: K.reshape(z, (-1, 1)) ** 2, (1,)), mean_square),
+    "softmax over channels": lambda: (own(lambda z: K.softmax(z[:, :, None], 1)[:, :, 0]), "mse"),
+    "turned": lambda: (own(lambda z: K.transpose(K.transpose(z) * 2.0)), "mse"),
+}
+
+# And the op that is named.
+MEET = {
+    "contrastive": (lambda: (network(), contrastive), "MatMul"),
+    "circle": (lambda: (network(), keras.losses.Circle()), "MatMul"),
+    "softmax over the batch": (lambda: (own(lambda z: K.softmax(z, axis=0)), "mse"), "Softmax"),
+    "maximum over the batch": (lambda: (own(lambda z: z - K.max(z, axis=0)), "mse"), "Max"),
+    "sorted": (lambda: (own(lambda z: K.sort(z, axis=0)), "mse"), "TopKV2"),
+    "cumulated": (lambda: (own(lambda z: K.cumsum(z, axis=0)), "mse"), "Cumsum"),
+    "neighbours": (lambda: (own(lambda z: z - K.roll(z, 1, axis=0)), "mse"), ""),
+    "turned round": (lambda: (own(lambda z: z - K.flip(z, axis=0)), "mse"), "Reverse"),
+    "first row": (lambda: (own(lambda z: z - z[:1]), "mse"), "StridedSlice"),
+    "every second": (lambda: (own(lambda z: z - z[::2][:1]), "mse"), "StridedSlice"),
+    "distances": (
+        lambda: (own(lambda z: K.mean((z[:, None] - z[None]) ** 2, axis=1)), "mse"),
+        "",
+    ),
+    "groups": (lambda: (network(), in_groups), "Split"),
+    "gathered": (
+        lambda: (own(lambda z: z * K.take(z, [0, 1, 2], axis=0)[:1]), "mse"),
+        "Gather",
+    ),
+    "attention over the batch": (
+        lambda: (own(lambda z: K.matmul(K.softmax(K.matmul(z, K.transpose(z))), z)), "mse"),
+        "MatMul",
+    ),
+    "scaled by a sum": (lambda: (own(lambda z: K.tanh(z / K.sum(z**2))), "mse"), "Tanh"),
+    "sum": (lambda: (network(), lambda y, z: K.sum((y - z) ** 2)), "no mean"),
+    "add_loss of a sum": (lambda: (network(Penalty(lambda x: K.sum(x**2))), "mse"), "no mean"),
+    "squared sum": (lambda: (network(), lambda y, z: K.sum(z) ** 2), "no mean"),
+}
+
+
+def meeting(make, known):
+    """What is found where the number of rows is known when the loss is traced, or is not."""
+    model, loss = make()
+    model.compile(loss=loss)
+    y = POSITIVE
+    if isinstance(loss, keras.losses.Circle) or loss == "sparse_categorical_crossentropy":
+        y = CLASSES
+    model._symbolic_build(data_batch=(X, y, None))
+    space = parameter_space.ParameterSpace(model.trainable_variables)
+    found = []
+
+    def trace(*data):
+        loss_fn = model_loss.batch_loss(model, *data, None)
+        found.append(traced.trace(objective.Objective(loss_fn, space), data).rows_meet)
+
+    rows = ROWS if known else None
+    specs = [tf.TensorSpec((rows, *part.shape[1:]), part.dtype) for part in (X, y)]
+    tf.function(trace, autograph=False).get_concrete_function(*specs)
+    return found[0]
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", APART)
+def test_means_over_rows_are_those_of_a_part(name, known):
+    assert meeting(APART[name], known) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", MEET)
+def test_rows_that_meet_are_seen(name, known):
+    make, named = MEET[name]
+    found = meeting(make, known)
+    assert found is not None
+    assert named in found
