@@ -17,6 +17,7 @@ PAGES = [
     "docs/curvature_coverage.md",
     "docs/distributed.md",
     "docs/experiments.md",
+    "docs/losses.md",
     "docs/reference.md",
     "docs/research.md",
     "docs/training.md",
@@ -33,7 +34,14 @@ PROGRAMS = {
 # Idioms that say less than the noun or the figure in their place would.
 VAGUE = re.compile(r"what came (?:of|out)|\bstands? for\b|\bgoes on\b", re.IGNORECASE)
 # Results of experiments and the page of layers have their reasons for longer cells.
-BRIEF = ["README.md", "docs/contributing.md", "docs/reference.md", "docs/training.md", TUTORIAL]
+BRIEF = [
+    "README.md",
+    "docs/contributing.md",
+    "docs/losses.md",
+    "docs/reference.md",
+    "docs/training.md",
+    TUTORIAL,
+]
 
 
 def run(program, page):
