@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sfn
+from keras_sfn import callbacks
 from keras_sfn.optimizers import step_program
 from keras_sfn.preconditioner import kronecker
 
@@ -437,6 +438,125 @@ def test_an_own_train_step_can_call_minimize():
     model.compile(optimizer=ours(), loss="mse")
     losses = model.fit(x, y, batch_size=32, epochs=5, verbose=0).history["objective"]
     assert losses[-1] < 0.5 * losses[0]
+
+
+class WithMinimize(Subclass):
+    """As the example in docs/training.md."""
+
+    def train_step(self, batch):
+        x, y = batch
+
+        def loss_fn():
+            y_pred = self(x, training=True)
+            return self.compute_loss(x, y, y_pred), y_pred
+
+        loss = self.optimizer.minimize(loss_fn, self.trainable_variables)
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss)
+            else:
+                metric.update_state(y, self(x))
+        return self.get_metrics_result()
+
+
+def with_minimize(make=WithMinimize, loss="mse", seed=1, **options):
+    keras.utils.set_random_seed(seed)
+    model = make()
+    model(data()[0])
+    model.compile(keras_sfn.SaddleFreeNewton(jit_compile=False, **options), loss, metrics=["mae"])
+    return model
+
+
+def fit_all(model, epochs=5, before=(), x=None):
+    rows, y = data()
+    return model.fit(
+        rows if x is None else x,
+        y,
+        batch_size=32,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[*before, keras_sfn.CurvatureLogger()],
+    ).history
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("loss", "options", "kind"),
+    [
+        # No part can be taken for all rows: neither of this sum, nor of what `minimize` gets.
+        (
+            keras.losses.MeanSquaredError(reduction="sum"),
+            {},
+            "preconditioned directions on all rows",
+        ),
+        ("mse", {"krylov_dimension": 10}, "Lanczos vectors"),
+    ],
+)
+def test_minimize_in_an_own_train_step_takes_the_steps_of_fit(loss, options, kind):
+    found = {}
+    for make in (Subclass, WithMinimize):
+        model = with_minimize(make, loss, **options)
+        found[make] = fit_all(model)
+        assert model.optimizer.last_step.kind == kind
+    losses = found[WithMinimize]["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    for name in ("loss", *callbacks.FIGURES):
+        np.testing.assert_allclose(
+            found[WithMinimize][name], found[Subclass][name], rtol=1e-6, err_msg=name
+        )
+
+
+@pytest.mark.slow
+def test_minimize_in_an_own_train_step_takes_more_directions_of_a_mean():
+    """`fit` knows the rows, of which it may take a part, and is content with one direction."""
+    for make, kind, directions in (
+        (Subclass, "preconditioned directions", 1),
+        (WithMinimize, "preconditioned directions on all rows", 4),
+    ):
+        model = with_minimize(make, curvature_batch_size=None)
+        losses = fit_all(model, 4)["loss"]
+        assert model.optimizer.last_step.kind == kind
+        assert model.optimizer.options_in_use["krylov_dimension"] == directions
+        assert losses[-1] < losses[0]
+
+
+def test_an_own_train_step_ends_after_too_many_failures():
+    model = with_minimize()
+    model.optimizer.max_consecutive_rejections = 3
+    fit_all(model, 1)
+    before = model.get_weights()
+    broken = data()[0]
+    broken[3, 2] = np.nan
+    epochs = []
+    count = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    with (
+        pytest.warns(RuntimeWarning, match="loss not finite"),
+        pytest.raises(FloatingPointError, match="`max_consecutive_rejections`=3"),
+    ):
+        fit_all(model, 9, [count], broken)
+    assert epochs == [0, 1, 2]
+    assert int(model.optimizer.rejected_steps) == 3
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+def test_an_own_train_step_resumes(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    whole = fit_all(with_minimize(), 6)
+    backup = lambda: keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        fit_all(with_minimize(), 6, [backup(), Stop()])
+    rest = fit_all(with_minimize(seed=2), 6, [backup()])
+    for name in ("loss", "mae", *callbacks.FIGURES):
+        np.testing.assert_allclose(rest[name], whole[name][3:], rtol=1e-6, err_msg=name)
 
 
 def test_float16_with_loss_scaling_is_refused():
