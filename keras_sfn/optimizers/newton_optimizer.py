@@ -304,6 +304,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._refuse_too_large(batch.space)
         if not self._described:
             logging.info("%s: %s.", self.name, self._arguments.describe(batch.obstacle))
+            sliced = self._arguments.values["micro_batch_size"]
+            if sliced is not None and survey.traced.rows_meet is not None:
+                logging.warning(
+                    "%s: slices of `micro_batch_size`=%d rows are not the loss of the batch: %s.",
+                    self.name,
+                    sliced,
+                    survey.traced.rows_meet,
+                )
             logging.debug("%s: curvature of the loss in %s.", self.name, survey.traced.cut)
             self._described = True
         seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)

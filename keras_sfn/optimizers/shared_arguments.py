@@ -27,7 +27,8 @@ _TEXTS = {
     "micro_batch_size": """
         Integer >= 1 or None. A batch with more rows is evaluated in slices of so many, and
         activations take the memory of one slice. The step is the same to rounding, but that
-        BatchNormalization normalises each slice by its own statistics. Needs losses that are means
+        BatchNormalization normalises each slice by its own statistics, and that the
+        preconditioner's samples are others. Needs losses that are means
         over rows, and `fit`.""",
     "use_previous_step": """
         Whether the last accepted step joins the subspace, at the cost of one more product.""",

@@ -154,6 +154,16 @@ def test_rows_that_meet_take_the_steps_of_all_rows():
     assert losses[-1] < losses[0]
 
 
+def test_slices_in_which_other_rows_meet_are_warned_of(caplog):
+    model, x, y = contrastive()
+    optimizer = keras_sfn.SaddleFreeNewton(jit_compile=False, micro_batch_size=300)
+    model.compile(optimizer, model.loss)
+    with caplog.at_level("WARNING", logger="absl"):
+        model.fit(x, y, batch_size=600, epochs=1, verbose=0)
+    [line] = [r.getMessage() for r in caplog.records if "`micro_batch_size`=300" in r.getMessage()]
+    assert "rows meet in MatMul" in line
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [inner_and_edge, constant_rows, groups_of_rows, sparse])
 def test_batches_of_which_no_part_can_be_taken_for_all(make, caplog):
