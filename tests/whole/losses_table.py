@@ -1,6 +1,6 @@
 """Writes the page on which losses and activations the default takes a preconditioned step with.
 
-python -m tests.whole.losses_table --output=docs/losses.md
+python -m tests.whole.losses_table
 
 Each cell is a small network and what the first step on it decides. That is found out by the real
 `fit`, `train_on_batch`, train step and `minimize`, up to the decision: no step is taken.
@@ -19,7 +19,7 @@ from absl import app, flags, logging
 import keras_sfn
 from tests.whole import coverage_cases as cases
 
-_OUTPUT = flags.DEFINE_string("output", "docs/losses.md", "The page to write.")
+_PAGE = "docs/losses.md"
 _ALL_WAYS = flags.DEFINE_bool("all_ways", False, "Whether to look at every cell in all ways.")
 
 _COLUMNS = 6  # of each table
@@ -324,7 +324,7 @@ def main(argv):
                 found = {way: decision(activation, loss, way) for way in WAYS}
             cells[activation, loss] = cell(found)
     versions = [importlib.metadata.version(name) for name in ("keras", "tensorflow")]
-    pathlib.Path(_OUTPUT.value).write_text(page(cells, *versions))
+    pathlib.Path(_PAGE).write_text(page(cells, *versions))
 
 
 if __name__ == "__main__":

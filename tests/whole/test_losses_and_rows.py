@@ -183,4 +183,4 @@ def test_the_first_step_says_what_it_is(caplog):
     lines = [r.getMessage() for r in caplog.records if ", curvature of" in r.getMessage()]
     assert len(lines) == 2
     assert "preconditioned directions (1), curvature of a sixteenth of the rows" in lines[0]
-    assert "curvature of all rows (the loss of a part of the rows cannot" in lines[1]
+    assert "curvature of all rows (rows meet in Split of " in lines[1]
