@@ -48,7 +48,7 @@ def resolve_mode(mode: str, has_loops: bool, synchronized: bool = False) -> str:
 
 
 def hessian_vector_product(
-    objective: objective_lib.Loss, point: parameter_space.Point, mode: str = "auto"
+    objective: objective_lib.Summed, point: parameter_space.Point, mode: str = "auto"
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns v -> H v with H the Hessian of `objective` at `point`.
 

@@ -47,14 +47,14 @@ class FrozenLoss(NamedTuple):
 
     Attributes:
         whole: The loss of the batch.
-        curvature: The loss whose Hessian is used: the same, or that of the first rows.
+        curvature: The loss whose Hessian is used: the same, or that of a part of the rows.
         part: (i, count) -> the loss of the i-th of so many parts of the batch; None where no part
             may be taken for all.
         survey: How these are differentiated and compiled.
     """
 
     whole: objective_lib.Loss
-    curvature: objective_lib.Loss
+    curvature: objective_lib.Summed
     part: Callable[[tf.Tensor, int], objective_lib.Loss] | None
     survey: Survey
 

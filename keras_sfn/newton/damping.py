@@ -27,6 +27,12 @@ _INITIAL_FRACTION = 1e-3
 # Of one step. With the growth doubling at each failure, six raise the damping by up to 2^15.
 _MOST_TRIALS = 6
 
+# A step with a damping of so many times the largest curvature is a small part of a safe one.
+_SHORT = 1e3
+
+# How often a step is doubled where the model has no bound along it.
+_MOST_DOUBLINGS = 12
+
 
 class SubspaceLoss(NamedTuple):
     """The loss of the batch restricted to the subspace, in the basis of Ritz vectors.
@@ -216,7 +222,41 @@ class AdaptiveDamping:
         nielsen = tf.maximum(1 - (2 * ratio - 1) ** 3, tf.constant(1 / 3, loss.dtype))
         factor = tf.where(accepted, nielsen, 2)
         following = _within_bounds(trial.damping * factor, scale)
+        # So short a step is not too long: what is seen of it is rounding. Then more damping does
+        # not help.
+        back = tf.where(accepted, scale, tf.constant(UNSET, loss.dtype))
+        following = tf.where(trial.damping > _SHORT * scale, back, following)
+        trial = _extended(restricted, start, trial, accepted & (ratio > 0.5))
         return _choice(trial, start, accepted, following)
+
+
+def _extended(restricted: SubspaceLoss, start: Start, trial: _Trial, wanted: tf.Tensor) -> _Trial:
+    """Returns a multiple of a step where the model says that the loss falls further along it.
+
+    Along negative curvature the model has no bound, and heavy damping stops far from its own.
+    """
+    step = trial.position - start.position
+    theta = restricted.ritz_values
+    slope = tf.reduce_sum(step * start.gradient)
+    slope_at_end = slope + tf.reduce_sum(step * theta * step)
+    wanted &= slope_at_end < 0.5 * slope
+
+    def cond(factor: tf.Tensor, better: tf.Tensor, _: _Trial) -> tf.Tensor:
+        return better & (factor < 2.0**_MOST_DOUBLINGS)
+
+    def body(factor: tf.Tensor, _: tf.Tensor, best: _Trial) -> tuple[tf.Tensor, tf.Tensor, _Trial]:
+        factor *= 2
+        position = restricted.clip(start.position + factor * step)
+        predicted = directions.predicted_reduction(theta, start.gradient, position - start.position)
+        loss = finite_or_infinity(restricted.loss(position))
+        # Not for little: doubling should double what is gained, or nearly so.
+        better = start.loss - loss > 1.3 * (start.loss - best.loss)
+        found = _Trial(position, loss, predicted, best.damping)
+        best = _Trial(*(tf.where(better, a, b) for a, b in zip(found, best, strict=True)))
+        return factor, better, best
+
+    state = (tf.ones_like(slope), wanted, trial)
+    return tf.while_loop(cond, body, state)[2]
 
 
 def _within_bounds(damping: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

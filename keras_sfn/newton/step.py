@@ -100,7 +100,8 @@ class StepResult(NamedTuple):
             together, or of the trial that was rejected.
         damping: Scalar, of the last accepted inner step, or the last one tried.
         next_damping: Scalar, state for the next step.
-        ritz_values: Shape (k,), ascending; NaN where loss, gradient or a product was not finite.
+        ritz_values: Shape (k,), ascending; NaN where loss, gradient or a product was not finite,
+            and behind those of the directions that were made.
         shift: Scalar, the preconditioner's; zero without one.
         norm: Scalar, of the step in the inner product in which the basis is orthonormal.
         too_long: Scalar boolean, whether a first trial with the damping of the step before did not
@@ -150,7 +151,7 @@ def newton_step(
     finite_gradient = tf.reduce_all(tf.math.is_finite(gradient))
     gradient = tf.where(finite_loss & finite_gradient, gradient, 0)
     subspace = problem.span(start._replace(gradient=gradient))
-    ritz, reduced, reduce, expand, shift = subspace
+    ritz, reduced, reduce, expand, shift, made = subspace
     restricted = damping_lib.SubspaceLoss(
         ritz_values=ritz.values,
         loss=lambda position: problem.loss(expand(position)),
@@ -178,6 +179,9 @@ def newton_step(
     outcome = tf.where(finite_gradient, outcome, _GRADIENT)
     outcome = tf.where(finite_loss, outcome, _LOSS)
     accepted, usable = tf.equal(outcome, _ACCEPTED), finite_loss & finite_gradient & ritz.finite
+    known = usable
+    if made is not None:
+        known &= tf.range(int(ritz.values.shape[0])) < made
     return StepResult(
         step=tf.where(accepted, step, 0),
         outcome=outcome,
@@ -186,7 +190,7 @@ def newton_step(
         damping=choice.damping,
         # A batch that is not finite says nothing about the damping.
         next_damping=tf.where(usable, choice.next_damping, damping),
-        ritz_values=tf.where(usable, ritz.values, tf.constant(np.nan, loss.dtype)),
+        ritz_values=tf.where(known, ritz.values, tf.constant(np.nan, loss.dtype)),
         shift=tf.zeros_like(loss) if shift is None else shift,
         norm=tf.norm(choice.position),
         too_long=usable & _raised(choice, damping, ritz.values),

@@ -28,6 +28,8 @@ class Subspace(NamedTuple):
         reduce: Maps a vector of shape (n,) to its coordinates, shape (k,).
         expand: Maps coordinates to the vector of shape (n,).
         shift: Scalar, with which its directions were preconditioned, or None.
+        made: Scalar integer, how many directions it has; Ritz values after the first so many belong
+            to none. None: all.
     """
 
     ritz: ritz_lib.RitzPairs
@@ -35,6 +37,7 @@ class Subspace(NamedTuple):
     reduce: Callable[[tf.Tensor], tf.Tensor]
     expand: Callable[[tf.Tensor], tf.Tensor]
     shift: tf.Tensor | None = None
+    made: tf.Tensor | None = None
 
 
 class Start(NamedTuple):
@@ -133,7 +136,9 @@ def of_rows(
     ritz: ritz_lib.RitzPairs,
     coordinates: tf.Tensor,
     agree: Agree,
+    *,
     shift: tf.Tensor | None = None,
+    made: tf.Tensor | None = None,
 ) -> Subspace:
     """Returns the subspace that stored rows span.
 
@@ -143,6 +148,7 @@ def of_rows(
         coordinates: Shape (k,), of the gradient.
         agree: See `Agree`.
         shift: As in `Subspace`.
+        made: As in `Subspace`.
     """
     ritz = _agreed(ritz, agree)
 
@@ -155,7 +161,7 @@ def of_rows(
     def expand(position: tf.Tensor) -> tf.Tensor:
         return row_blocks.combine(blocks, tf.linalg.matvec(ritz.vectors, position))
 
-    return Subspace(ritz, rotated(coordinates), reduce, expand, shift)
+    return Subspace(ritz, rotated(coordinates), reduce, expand, shift, made)
 
 
 def _agreed(ritz: ritz_lib.RitzPairs, agree: Agree) -> ritz_lib.RitzPairs:

@@ -6,10 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_sfn.backend import graphs
-from keras_sfn.objective import micro_batches, parameter_space, rows, traced
+from keras_sfn.objective import micro_batches, parameter_space, row_parts, rows, traced
 from keras_sfn.objective import objective as objective_lib
 
 
@@ -20,7 +21,12 @@ def of_function(loss_fn: Callable[[], Any], space: parameter_space.ParameterSpac
         loss_fn: () -> the scalar loss, or `(loss, outputs)`.
         space: What is trained.
     """
-    return Batch(loss_fn, with_outputs, space, obstacle="only `fit` knows the rows of a batch")
+    return Batch(
+        None,
+        lambda _: with_outputs(loss_fn),
+        space,
+        obstacle="only `fit` knows the rows of a batch",
+    )
 
 
 def with_outputs(loss_fn: Callable[[], Any]) -> objective_lib.LossFunction:
@@ -54,8 +60,8 @@ class Batch:
     All losses that a batch gives draw the same random numbers: those of its seed.
 
     Args:
-        data: Structure of tensors with the rows along the first axis, or None; whatever `loss_of`
-            takes, where rows are not known.
+        data: Structure of tensors with the rows along the first axis; None where rows are not
+            known.
         loss_of: Maps such a structure, or rows of it, to a loss function.
         space: What is trained.
         obstacle: Why no part of the rows may be taken for all, or None where it may.
@@ -111,11 +117,11 @@ class Batch:
         """Returns the loss of all rows."""
         return self._loss(self._data)
 
-    def first(self, wanted: int | str) -> objective_lib.Loss:
+    def first(self, wanted: int) -> objective_lib.Loss:
         """Returns the loss of the first rows.
 
         Args:
-            wanted: How many, at most all; `"auto"`: see `rows.of_curvature`.
+            wanted: How many, at most all.
         """
         taken = rows.of_curvature(wanted, self._rows())
         return self._loss(rows.first(self._data, taken))
@@ -127,18 +133,49 @@ class Batch:
             index: Scalar integer, i.
             count: Of the parts, at least 2.
         """
-        start, size = rows.of_part(index, count, self._rows())
+        known, predictions = self._rows(), self.traced.predictions_a_row
+        start, size = rows.of_part(index, count, known, predictions)
         return self._loss(rows.take(self._data, start, size))
 
-    def try_part(self, wanted: int | str) -> None:
-        """Traces the loss of the first rows; where that fails, `obstacle` says why.
+    def spread(self, share: tf.Tensor) -> row_parts.RowParts:
+        """Returns the mean loss of one in so many rows, taken from all of the batch, or more rows.
 
         Args:
-            wanted: As in `first`.
+            share: Scalar integer: one in so many.
         """
+        known = self._rows()
+        count = rows.number_of_parts(known, self.traced.predictions_a_row)
+        # Of the most parts there are, so many would be taken; of fewer parts a part is more.
+        taken = -(-count // share)
+
+        def part(index: tf.Tensor) -> objective_lib.Loss:
+            return self._loss(rows.every(self._data, index, count, known))
+
+        return row_parts.RowParts(part, taken, self.space)
+
+    def arithmetic(self) -> Any:
+        """Returns how many floating-point operations a gradient takes, a float or scalar tensor."""
+        known, for_row = self.traced.arithmetic
+        if self.obstacle is None and self.traced.has_loops:
+            # What loops do is not seen: all parameters, at each position of a sequence.
+            parts = [part for part in keras.tree.flatten(self._data) if part is not None]
+            positions = [part.shape[1] or 1 for part in parts if part.shape.rank > 1]
+            for_row += 6 * self.space.size * max([1, *positions])
+        if for_row == 0:
+            return known
+        count = 1 if self._data is None else self._rows()
+        return known + for_row * tf.cast(count, tf.float32)
+
+    def try_part(self) -> None:
+        """Traces the loss of a part of the rows; where that fails, `obstacle` says why."""
         spec = tf.TensorSpec((self.space.size,), self.space.dtype)
+        parts = self.spread(tf.constant(rows.MOST_PARTS))
+
+        def loss(point: tf.Tensor) -> tf.Tensor:
+            return parts.over_parts(lambda part: part.loss(point), ())
+
         try:
-            graphs.trace(self.first(wanted).loss, spec)
+            graphs.trace(loss, spec)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
             reason = str(error).strip().splitlines()[0]
             self.obstacle = f"the loss of a part of the rows cannot be evaluated ({reason})"

@@ -41,8 +41,8 @@ class Evaluation(NamedTuple):
     updates: list[tuple[keras.Variable, tf.Tensor]]
 
 
-class Loss(Protocol):
-    """What a step asks of a loss: `Objective`, or several of them summed."""
+class Summed(Protocol):
+    """A loss that is the sum of its parts: all that products ask of it."""
 
     space: parameter_space.ParameterSpace
 
@@ -50,6 +50,10 @@ class Loss(Protocol):
         self, compute: Callable[[Objective], tf.Tensor], shape: tuple[int, ...]
     ) -> tf.Tensor:
         """See `Objective.over_parts`."""
+
+
+class Loss(Summed, Protocol):
+    """What a step asks of a loss: `Objective`, or several of them summed."""
 
     def loss(self, point: parameter_space.Point) -> tf.Tensor:
         """See `Objective.loss`."""

@@ -91,7 +91,7 @@ class ReplicaBatch:
         """Returns the loss of all rows."""
         return self._loss(self._shares, self._counts)
 
-    def first(self, wanted: int | str) -> replicas.Replicas:
+    def first(self, wanted: int) -> replicas.Replicas:
         """Returns the loss of the first rows of the batch of all replicas.
 
         Args:

@@ -7,9 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Rows of a batch whose curvature is taken under "auto": one in so many, and not fewer than these.
-_CURVATURE_SHARE = 16
-_LEAST_CURVATURE_ROWS = 256
+# Into how many parts a batch is divided at most, some of which give the curvature; how many
+# predictions the loss has in a part at least, and how many rows there are.
+MOST_PARTS = 16
+_LEAST_PREDICTIONS = 256
+_LEAST_ROWS = 16
 
 
 def count(data: Any) -> tf.Tensor:
@@ -76,23 +78,39 @@ def with_zeros(data: Any, missing: tf.Tensor) -> Any:
     return keras.tree.map_structure(pad, data)
 
 
-def of_curvature(wanted: int | str, known: Any) -> Any:
+def of_curvature(wanted: int, known: Any) -> Any:
     """Returns of how many rows of a batch the curvature is taken.
 
     Args:
-        wanted: A number of rows, or `"auto"`: a sixteenth, and at least 256.
+        wanted: At most so many.
         known: Rows of the batch, an integer where that is known, or a scalar tensor.
     """
+    return min(wanted, known) if isinstance(known, int) else tf.minimum(wanted, known)
+
+
+def least(predictions: int) -> int:
+    """Returns how many rows a part of a batch has at least.
+
+    Args:
+        predictions: Of the loss, for each row.
+    """
+    return max(-(-_LEAST_PREDICTIONS // predictions), _LEAST_ROWS)
+
+
+def number_of_parts(known: Any, predictions: int = 1) -> Any:
+    """Returns into how many parts a batch is divided, some of which give the curvature.
+
+    Args:
+        known: Rows of the batch, an integer where that is known, or a scalar tensor.
+        predictions: Of the loss, for each row.
+    """
+    most = known // least(predictions)
     if isinstance(known, int):
-        if wanted == "auto":
-            wanted = max(known // _CURVATURE_SHARE, _LEAST_CURVATURE_ROWS)
-        return min(int(wanted), known)
-    if wanted == "auto":
-        wanted = tf.maximum(known // _CURVATURE_SHARE, _LEAST_CURVATURE_ROWS)
-    return tf.minimum(wanted, known)
+        return min(max(most, 1), MOST_PARTS)
+    return tf.clip_by_value(most, 1, MOST_PARTS)
 
 
-def of_part(index: Any, parts: int, known: Any) -> tuple[Any, Any]:
+def of_part(index: Any, parts: int, known: Any, predictions: int = 1) -> tuple[Any, Any]:
     """Returns start and length of the i-th part of a batch; the parts together are all rows.
 
     They overlap where the rows of one would be too few.
@@ -101,12 +119,36 @@ def of_part(index: Any, parts: int, known: Any) -> tuple[Any, Any]:
         index: Scalar integer, i.
         parts: How many there are, at least 2.
         known: Rows of the batch, an integer where that is known, or a scalar tensor.
+        predictions: Of the loss, for each row.
     """
     if isinstance(known, int):
-        size = min(max(-(-known // parts), _LEAST_CURVATURE_ROWS), known)
+        size = min(max(-(-known // parts), least(predictions)), known)
     else:
-        size = tf.minimum(tf.maximum(-(-known // parts), _LEAST_CURVATURE_ROWS), known)
+        size = tf.minimum(tf.maximum(-(-known // parts), least(predictions)), known)
     return index * (known - size) // (parts - 1), size
+
+
+def every(data: Any, index: tf.Tensor, count: Any, known: Any) -> Any:
+    """Returns the rows i, i + count, i + 2 count, ... of each part of a batch; None stays None.
+
+    A batch may be sorted: neighbours tell less of all its rows.
+
+    Args:
+        data: The batch.
+        index: Scalar integer, i.
+        count: Integer or scalar integer, at most the number of rows.
+        known: Rows of the batch, an integer where that is known, or a scalar tensor.
+    """
+    size = known // count
+
+    def rows_of(part: Any) -> Any:
+        if part is None:
+            return None
+        tail = _row_shape(part)
+        whole = tf.slice(part, [0] * (1 + len(tail)), [size * count, *tail])
+        return tf.gather(tf.reshape(whole, [size, count, *tail]), index, axis=1)
+
+    return keras.tree.map_structure(rows_of, data)
 
 
 def _first_part(data: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sfn.backend import graphs
+from keras_sfn.backend import arithmetic, graphs
 from keras_sfn.objective import cut as cut_lib
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import row_axes
@@ -27,6 +27,8 @@ class Traced(NamedTuple):
         updated: Variables that a pass assigns to.
         rows_meet: Why no part of the rows can stand for all of them (`row_axes.meeting`), or None.
         cut: Names of the tensors in which the curvature of the loss is taken (`cut.find`).
+        cut_shapes: Their shapes.
+        arithmetic: As of `arithmetic.operations`, of the gradient.
         error: Why there is no graph, or None.
     """
 
@@ -35,6 +37,8 @@ class Traced(NamedTuple):
     outputs: Any
     updated: tuple[keras.Variable, ...]
     cut: tuple[str, ...]
+    cut_shapes: tuple[tf.TensorShape, ...] = ()
+    arithmetic: tuple[float, float] = (0.0, 0.0)
     rows_meet: str | None = None
     error: Exception | None = None
 
@@ -47,6 +51,12 @@ class Traced(NamedTuple):
     def has_loops(self) -> bool:
         """Whether the loss has loops or branches."""
         return bool(self.ops & graphs.CONTROL_FLOW)
+
+    @property
+    def predictions_a_row(self) -> int:
+        """How many predictions the loss has of a row: of a sequence, one for each position."""
+        shapes = [shape.as_list() for shape in self.cut_shapes if shape.rank == 3]
+        return max([1, *(shape[1] or 1 for shape in shapes)])
 
     @property
     def stops_gradient(self) -> bool:
@@ -79,7 +89,7 @@ def trace(objective: objective_lib.Objective, data: Any = None) -> Traced:
         # As the graph holds them; eager ones of a few numbers are constants there.
         inside = [held for outer, held in graph.captures if any(outer is part for part in parts)]
         meet = row_axes.meeting(graph, inside, evaluation.loss)
-        found[:] = evaluation, [tensor.name for tensor in cut], meet
+        found[:] = evaluation, cut, meet
         return objective.joined(tape.gradient(evaluation.loss, parameters), parameters)
 
     try:
@@ -98,6 +108,8 @@ def trace(objective: objective_lib.Objective, data: Any = None) -> Traced:
         ops=graphs.op_types(concrete.graph),
         outputs=specs,
         updated=tuple(variable for variable, _ in evaluation.updates),
-        cut=tuple(cut),
+        cut=tuple(tensor.name for tensor in cut),
+        cut_shapes=tuple(tensor.shape for tensor in cut),
+        arithmetic=arithmetic.operations(concrete.graph),
         rows_meet=meet,
     )

@@ -11,7 +11,7 @@ from keras_sfn import validation
 from keras_sfn.backend import collectives
 from keras_sfn.curvature import products
 from keras_sfn.newton import damping as damping_lib
-from keras_sfn.newton import directions, step, subspaces
+from keras_sfn.newton import directions, effort, step, subspaces
 from keras_sfn.objective import parameter_space
 from keras_sfn.objective import traced as traced_lib
 from keras_sfn.optimizers import memory
@@ -47,27 +47,25 @@ class StepKind(enum.Enum):
 
 
 # The values of "auto", by the kind of step: what did best over the tasks of docs/benchmarks.md.
-# Through a loop the approximation of the curvature is rougher, and more directions pay; so they do
-# where the Hessian is that of all rows, since they fit no part of the data then.
+_PRECONDITIONED = {"damping": "adaptive", "curvature_batch_size": "auto"}
 _AUTO: dict[StepKind, dict[str, Any]] = {
-    StepKind.PRECONDITIONED: {
-        "krylov_dimension": 1,
-        "damping": "adaptive",
-        "curvature_batch_size": "auto",
-    },
-    StepKind.PRECONDITIONED_LOOPS: {
-        "krylov_dimension": 3,
-        "damping": "adaptive",
-        "curvature_batch_size": "auto",
-    },
-    StepKind.PRECONDITIONED_ALL_ROWS: {
-        "krylov_dimension": 4,
-        "damping": "adaptive",
-        "curvature_batch_size": None,
-    },
+    StepKind.PRECONDITIONED: _PRECONDITIONED,
+    StepKind.PRECONDITIONED_LOOPS: _PRECONDITIONED,
+    StepKind.PRECONDITIONED_ALL_ROWS: _PRECONDITIONED | {"curvature_batch_size": None},
     StepKind.KRYLOV: {"krylov_dimension": 10, "damping": "search", "curvature_batch_size": None},
     StepKind.WHOLE: {"damping": "search", "curvature_batch_size": None},
 }
+
+# Directions of a step, and one in so many rows of which its curvature is, from cheap to dear. More
+# directions from few rows would fit these rows. Through a loop the approximation of the curvature
+# is rougher, and more directions pay from the start.
+_LEVELS = ((1, 16), (2, 4), (4, 1), (8, 1))
+_LEVELS_THROUGH_LOOPS = ((3, 16), (3, 4), (4, 1), (8, 1))
+# Where all rows are taken, the first step has the third level.
+_START_OF_ALL_ROWS = 2
+
+# The rows of a subspace hold at most so many numbers, if it may have fewer.
+_MOST_NUMBERS = 10**8
 
 # What an optimizer has that does not take the argument.
 _ABSENT = {
@@ -76,6 +74,7 @@ _ABSENT = {
     "jit_compile": "auto",
     "krylov_dimension": None,
     "micro_batch_size": None,
+    "preconditioned_directions": "auto",
     "reorthogonalize": True,
     "seed": 0,
     "use_previous_step": False,
@@ -111,7 +110,10 @@ class Arguments:
     @property
     def in_use(self) -> dict[str, Any]:
         """All arguments, with values in the place of "auto", and `preconditioner`."""
-        named = {"preconditioner": "kronecker" if self.kind.preconditioned else None}
+        preconditioned = self.kind.preconditioned
+        named: dict[str, Any] = {"preconditioner": "kronecker" if preconditioned else None}
+        # Of the two numbers of directions, one has no meaning.
+        named["krylov_dimension" if preconditioned else "preconditioned_directions"] = None
         return self._resolved(self.kind) | named
 
     @property
@@ -145,23 +147,45 @@ class Arguments:
         # Once and for all: state and trace belong to it.
         self.decided, self._open = True, (self.kind,)
 
-    def describe(self, obstacle: str | None) -> str:
+    def describe(self, obstacle: str | None, size: int) -> str:
         """Returns the kind of step in use in words.
 
         Args:
             obstacle: Why no part of the batch may be taken for all of it, or None.
+            size: n, the number of parameters.
         """
         rows: dict[int | str | None, str] = {
             None: "all rows",
-            "auto": "a sixteenth of the rows, 256 at least",
+            "auto": "a sixteenth of the rows to all",
         }
         wanted = self.curvature_rows(obstacle is None)
         text = f"curvature of {rows.get(wanted, f'{wanted} rows')}"
         if self.kind.preconditioned and wanted is None and obstacle is not None:
             text = f"{text} ({obstacle})"
-        number = "" if self.kind is StepKind.WHOLE else f" ({self.in_use['krylov_dimension']})"
-        text = f"{self.kind.value}{number}, {text}"
+        text = f"{self.kind.value}{self._numbers(size)}, {text}"
         return text if self.reason is None else f"{text}; not preconditioned: {self.reason}"
+
+    def ladder(self, size: int) -> effort.Ladder:
+        """Returns between how many directions and rows a preconditioned step chooses.
+
+        Args:
+            size: n, the number of parameters.
+        """
+        chosen = self._resolved(self.kind)
+        directions, rows = chosen["preconditioned_directions"], chosen["curvature_batch_size"]
+        through_loops = self.kind is StepKind.PRECONDITIONED_LOOPS
+        all_levels = _LEVELS_THROUGH_LOOPS if through_loops else _LEVELS
+        most = max(_MOST_NUMBERS // size, all_levels[0][0])
+        levels = []
+        for count, share in all_levels:
+            level = effort.Level(
+                min(count, most, size) if directions == "auto" else min(directions, size),
+                share if rows == "auto" else 1,
+            )
+            if level not in levels:
+                levels.append(level)
+        start = _START_OF_ALL_ROWS if rows is None else 0
+        return effort.Ladder(levels, min(start, len(levels) - 1))
 
     def curvature_rows(self, divisible: bool) -> int | str | None:
         """Returns of how many rows the Hessian is: a number, "auto", or None for all.
@@ -215,13 +239,28 @@ class Arguments:
             space, self.dimension(space.size), factors=numbers_of_preconditioner
         )
 
+    def _numbers(self, size: int) -> str:
+        if self.kind is StepKind.WHOLE:
+            return ""
+        if self.kind is StepKind.KRYLOV:
+            return f" ({self.in_use['krylov_dimension']})"
+        numbers = [level.directions for level in self.ladder(size).levels]
+        return (
+            f" ({min(numbers)})"
+            if len(set(numbers)) == 1
+            else f" ({min(numbers)} to {max(numbers)})"
+        )
+
     def _resolved(self, kind: StepKind) -> dict[str, Any]:
         values = self.values
         chosen = {name: value for name, value in _AUTO[kind].items() if values[name] == "auto"}
         return values | chosen
 
     def _dimension(self, kind: StepKind, size: int) -> int:
-        directions_of = self._resolved(kind)["krylov_dimension"]
+        if kind.preconditioned:
+            directions_of = self.ladder(size).most_directions
+        else:
+            directions_of = self._resolved(kind)["krylov_dimension"]
         return subspaces.dimension(directions_of, size, self.values["use_previous_step"])
 
 
@@ -250,6 +289,13 @@ def _complete(passed: dict[str, Any]) -> dict[str, Any]:
     for name, value in passed.items():
         _CHECKS[name](name, value)
     complete = _ABSENT | passed
+    if complete["krylov_dimension"] != "auto" and complete["preconditioned_directions"] != "auto":
+        raise ValueError(
+            '`preconditioned_directions` needs krylov_dimension="auto": an integer '
+            "`krylov_dimension` asks for Lanczos vectors instead. Received: "
+            f"preconditioned_directions={complete['preconditioned_directions']}, "
+            f"krylov_dimension={complete['krylov_dimension']}. Leave one of them out."
+        )
     if complete["krylov_dimension"] is None:
         if complete["jit_compile"] is True:
             raise ValueError(
@@ -299,6 +345,11 @@ def _count_or_auto(name: str, value: Any) -> None:
         validation.integer_at_least(name, value, 1, optional=True)
 
 
+def _directions(name: str, value: Any) -> None:
+    if value != "auto":
+        validation.integer_at_least(name, value, 1)
+
+
 def _damping(name: str, value: Any) -> None:
     if not (isinstance(value, str) and value == "auto"):
         _damping_policy(value)
@@ -313,6 +364,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "krylov_dimension": _count_or_auto,
     "max_step_norm": lambda name, value: validation.positive(name, value, optional=True),
     "micro_batch_size": _optional_count,
+    "preconditioned_directions": _directions,
     "reorthogonalize": validation.boolean,
     "seed": lambda name, value: validation.integer_at_least(name, value, 0),
     "use_previous_step": validation.boolean,

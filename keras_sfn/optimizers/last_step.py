@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sfn.newton import damping as damping_lib
+from keras_sfn.newton import effort as effort_lib
 from keras_sfn.newton import step as step_lib
 from keras_sfn.optimizers import arguments
 
@@ -39,6 +40,10 @@ class LastStep(NamedTuple):
         kind: Where the step looked for its subspace: `"preconditioned directions"`,
             `"preconditioned directions through loops"`, `"preconditioned directions on all rows"`,
             `"Lanczos vectors"` or `"the whole Hessian"`.
+        directions: How many directions its subspace had, with the previous step; 0 where the step
+            was not finite.
+        curvature_share: Of the rows of the batch, the share whose Hessian was used where the step
+            chose that by itself; NaN elsewhere.
     """
 
     outcome: str
@@ -52,6 +57,8 @@ class LastStep(NamedTuple):
     reduction_ratio: float
     rejected_steps: int
     kind: str
+    directions: int
+    curvature_share: float
 
     @property
     def preconditioned(self) -> float:
@@ -120,14 +127,29 @@ NO_STEP = (
     "yet. Train a step first."
 )
 
-_SCALARS = 8
+_SCALARS = 9
 _NOTHING = -1
 
 
 def pack(
-    result: step_lib.StepResult, loss: tf.Tensor, gradient: tf.Tensor, dimension: int
+    result: step_lib.StepResult,
+    loss: tf.Tensor,
+    gradient: tf.Tensor,
+    dimension: int,
+    effort: effort_lib.Effort | None = None,
 ) -> tf.Tensor:
-    """Returns the figures as one vector, in the dtype of `loss`."""
+    """Returns the figures as one vector, in the dtype of `loss`.
+
+    Args:
+        result: The step.
+        loss: Scalar, before it.
+        gradient: Shape (n,).
+        dimension: For how many Ritz values there is room.
+        effort: What the step spent, where it chose that.
+    """
+    share = tf.constant(np.nan, loss.dtype)
+    if effort is not None:
+        share = 1 / tf.cast(effort.share, loss.dtype)
     predicted = result.predicted_reduction
     ratio = damping_lib.reduction_ratio(loss - result.loss, predicted)
     scalars = [
@@ -139,6 +161,7 @@ def pack(
         tf.norm(result.step),
         predicted,
         tf.where(result.accepted, ratio, 0),
+        share,
     ]
     # A step on fewer variables than the optimizer was built for may have a smaller subspace.
     missing = dimension - result.ritz_values.shape[0]
@@ -149,18 +172,21 @@ def pack(
 def unpack(vector: np.ndarray, rejected_steps: int, kind: arguments.StepKind) -> LastStep:
     """Returns the figures that `pack` wrote."""
     outcome, *scalars = vector[:_SCALARS].tolist()
-    loss, new_loss, damping, gradient_norm, step_norm, predicted, ratio = scalars
+    loss, new_loss, damping, gradient_norm, step_norm, predicted, ratio, share = scalars
     ritz_values = vector[_SCALARS:]
+    ritz_values = ritz_values[~np.isnan(ritz_values)]
     return LastStep(
         outcome=step_lib.OUTCOMES[int(outcome)],
         loss=loss,
         new_loss=new_loss,
         damping=damping,
-        ritz_values=ritz_values[~np.isnan(ritz_values)],
+        ritz_values=ritz_values,
         gradient_norm=gradient_norm,
         step_norm=step_norm,
         predicted_reduction=predicted,
         reduction_ratio=ratio,
         rejected_steps=rejected_steps,
         kind=kind.value,
+        directions=len(ritz_values),
+        curvature_share=share,
     )

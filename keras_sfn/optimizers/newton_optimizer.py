@@ -13,7 +13,9 @@ from keras_sfn import validation
 from keras_sfn.backend import collectives, devices
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.newton import damping as damping_lib
+from keras_sfn.newton import effort as effort_lib
 from keras_sfn.objective import batches, parameter_space, replica_batch
+from keras_sfn.objective import objective as objective_lib
 from keras_sfn.optimizers import (
     arguments,
     dropout_seed,
@@ -23,6 +25,9 @@ from keras_sfn.optimizers import (
     step_program,
 )
 from keras_sfn.preconditioner import state as preconditioner_state
+
+# What a step takes beside arithmetic, some milliseconds, in floating-point operations.
+_OVERHEAD = 2.5e8
 
 
 class NewtonOptimizer(keras.optimizers.Optimizer):
@@ -107,6 +112,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             return
         variables = list(variables)
         space = parameter_space.ParameterSpace(variables)
+        self._size = space.size
         super().build(variables)
         if self._arguments.values["use_previous_step"]:
             self._previous_step = previous_step.PreviousStep(space, self.add_variable)
@@ -130,6 +136,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if self._arguments.may_be_preconditioned:
             self._factors = preconditioner_state.PreconditionerState(
                 variables, space.dtype, self.add_variable
+            )
+            self._effort = self.add_variable(
+                shape=(len(effort_lib.INITIAL),),
+                initializer=lambda shape, dtype: tf.constant(effort_lib.INITIAL, dtype),
+                dtype="float32",
+                aggregation="only_first_replica",
+                name="effort",
             )
         self._last_step = last_step.LastStepRecord(
             self._arguments.largest_dimension(space.size), space.dtype
@@ -164,10 +177,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         And `preconditioner`: "kronecker" where directions are preconditioned, else None. Whether
         the loss allows that is found out by the first step; before it, this says what is used if
         so. After it, this is None too where no curvature has been found that could scale
-        directions. `curvature_batch_size` may be "auto" here too: its value is another for each
-        size of batch.
+        directions. `preconditioned_directions` is the number of the next step.
+        `curvature_batch_size` may be "auto" here too: its value is another for each size of batch.
         """
         used = self._arguments.in_use
+        if self.built and self._arguments.kind.preconditioned and not tf.inside_function():
+            ladder = self._arguments.ladder(self._size)
+            effort = ladder.effort(self._effort.value)
+            used["preconditioned_directions"] = int(effort.directions)
         if self._arguments.kind.preconditioned and self._described and not tf.inside_function():
             used["preconditioner"] = "kronecker" if self._factors.has_curvature() else None
         return used
@@ -280,6 +297,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         )
         step_program.carry_out(updated, computed.updates, computed.result.finite)
         self._keep(space, computed, factors)
+        if factors is not None:
+            self._choose_effort(batch, computed)
         if tf.executing_eagerly():
             self.raise_if_failing()
         elif not failures.is_watched():
@@ -298,12 +317,13 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         # Before it is known whether it will be needed: the kind of step depends on it.
         rows = self._arguments.curvature_rows(divisible=batch.obstacle is None)
         if isinstance(batch, batches.Batch) and rows == "auto" and survey.traced.cut:
-            batch.try_part(rows)
+            batch.try_part()
         if not self._described:
             self._arguments.decide(survey.traced, divisible=batch.obstacle is None)
         self._refuse_too_large(batch.space)
         if not self._described:
-            logging.info("%s: %s.", self.name, self._arguments.describe(batch.obstacle))
+            described = self._arguments.describe(batch.obstacle, batch.space.size)
+            logging.info("%s: %s.", self.name, described)
             sliced = self._arguments.values["micro_batch_size"]
             if sliced is not None and survey.traced.rows_meet is not None:
                 logging.warning(
@@ -317,11 +337,15 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)
         if seed is not None:
             batch.reseed(seed)
-        whole = curvature = batch.whole()
+        whole = batch.whole()
+        curvature: objective_lib.Summed = whole
         divisible = batch.obstacle is None
         rows = self._arguments.curvature_rows(divisible)
-        if rows is not None:
+        if isinstance(rows, int):
             curvature = batch.first(rows)
+        elif rows is not None and isinstance(batch, batches.Batch):
+            ladder = self._arguments.ladder(batch.space.size)
+            curvature = batch.spread(ladder.effort(self._effort.value).share)
         part = None
         if isinstance(batch, batches.Batch):
             part = batch.part if self._arguments.parts_may_be_sampled(divisible) else None
@@ -349,17 +373,20 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self, space: parameter_space.ParameterSpace, factors: preconditioner_state.Factors | None
     ) -> step_program.StepState:
         """Reads the state from which a step starts."""
-        previous = preconditioner = None
+        previous = preconditioner = effort = None
         if self._arguments.values["use_previous_step"]:
             previous = self._previous_step.read(space)
         if factors is not None:
             preconditioner = self._factors.shifted(factors, previous, in_place=space.in_place)
+            ladder = self._arguments.ladder(space.size)
+            effort = ladder.effort(self._effort.value)
         return step_program.StepState(
             previous_step=previous,
             preconditioner=preconditioner,
             damping=tf.convert_to_tensor(self._damping_state),
             learning_rate=keras.ops.convert_to_tensor(self.learning_rate, space.dtype),
             seed=tf.stack([self.seed, tf.cast(self._iterations.value, tf.int32)]),
+            effort=effort,
         )
 
     def _keep(
@@ -386,6 +413,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         # Keras's own bookkeeping: constraints, moving averages, the iteration counter.
         super().apply(steps, space.variables)
         self._last_step.write(computed.figures)
+
+    def _choose_effort(self, batch: Any, computed: step_program.Computed) -> None:
+        """Decides what the next step spends."""
+        overhead = _OVERHEAD / tf.maximum(batch.arithmetic(), 1.0)
+        state = self._arguments.ladder(batch.space.size).following(
+            self._effort.value, computed.loss, computed.result.loss, overhead
+        )
+        self._effort.assign(state)
 
     def _decay(self, variable: keras.Variable) -> tf.Tensor:
         if not self._use_weight_decay(variable):

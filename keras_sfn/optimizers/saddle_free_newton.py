@@ -60,9 +60,11 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
         curvature_batch_size: Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of the
             first so many rows of the batch; loss and gradient always see all rows. A number needs
             losses that are means over rows (Keras's default), and `fit`. `"auto"` is a sixteenth of
-            the rows, 256 at least, where directions are preconditioned and losses are such means,
-            and all rows else. With None the preconditioner's samples are of all rows too, instead
-            of a quarter each.
+            the rows to all, as it pays, where directions are preconditioned and losses are such
+            means; and all rows else. With None the preconditioner's samples are of all rows too,
+            instead of a quarter each.
+        preconditioned_directions: Integer >= 1 or `"auto"`: one to eight, as it pays. Goes with
+            krylov_dimension="auto".
         {{micro_batch_size}}
         inner_steps: Integer >= 1, steps taken in one subspace with the same Ritz values and a new
             gradient each.
@@ -92,6 +94,7 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
         krylov_dimension: int | str = "auto",
         damping: str | float | Sequence[float] = "auto",
         curvature_batch_size: int | str | None = "auto",
+        preconditioned_directions: int | str = "auto",
         micro_batch_size: int | None = None,
         inner_steps: int = 1,
         use_previous_step: bool = True,

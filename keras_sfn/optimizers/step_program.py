@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_sfn.backend import collectives
 from keras_sfn.curvature import products
 from keras_sfn.curvature import survey as survey_lib
+from keras_sfn.newton import effort as effort_lib
 from keras_sfn.newton import step as step_lib
 from keras_sfn.newton import subspaces
 from keras_sfn.objective import parameter_space, replicas
@@ -32,6 +33,7 @@ class StepState(NamedTuple):
         seed: Shape (2,) integers for random directions.
         preconditioner: P and its shift, or None.
         learning_rate: Scalar factor on every direction.
+        effort: How many preconditioned directions are made, from how many rows; None without P.
     """
 
     previous_step: tf.Tensor | None
@@ -39,6 +41,7 @@ class StepState(NamedTuple):
     seed: tf.Tensor
     preconditioner: preconditioned_space.ShiftedPreconditioner | None
     learning_rate: tf.Tensor
+    effort: effort_lib.Effort | None
 
 
 class Computed(NamedTuple):
@@ -91,7 +94,7 @@ def run(
             state.learning_rate,
             subspaces.Start(gradient, state.previous_step, state.damping, state.seed),
         )
-        figures = last_step.pack(result, evaluation.loss, gradient, dimension)
+        figures = last_step.pack(result, evaluation.loss, gradient, dimension, state.effort)
         moved = [value for _, value in evaluation.updates]
         return Computed(evaluation.loss, evaluation.outputs, moved, result, figures)
 
@@ -162,9 +165,13 @@ def _problem(
     if arguments.kind is arguments_lib.StepKind.WHOLE:
         hessian = products.dense(matvec, space.size, space.dtype, jit_products)
         span = subspaces.whole_space(hessian, agree)
-    elif state.preconditioner is not None:
+    elif state.preconditioner is not None and state.effort is not None:
         span = preconditioned_space.preconditioned_space(
-            matvec, chosen["krylov_dimension"], state.preconditioner, agree
+            matvec,
+            arguments.ladder(space.size).most_directions,
+            state.effort.directions,
+            state.preconditioner,
+            agree,
         )
     else:
         span = subspaces.krylov_space(

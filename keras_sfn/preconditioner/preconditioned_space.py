@@ -32,8 +32,9 @@ from keras_sfn.newton import subspaces
 # The first shift, as a fraction of P's largest eigenvalue.
 FIRST_SHIFT = 1e-3
 
-# By how much the neighbours that are tried differ.
-_STRIDE = 1.6
+# By how much the neighbours that are tried differ, in turn: where near ones promise the same, a far
+# one may not.
+STRIDES = (1.6, 16.0)
 
 # What is left of a direction that lies in the span of the rows before it.
 _IN_SPAN = 1e-4
@@ -54,6 +55,7 @@ class ShiftedPreconditioner(NamedTuple):
         last_curvature: Scalar, p'Pp / p'p of the last step p.
         shift: Positive scalar, state from step to step.
         search: Scalar boolean, whether neighbours of the shift are tried in this step.
+        stride: Scalar, by how much these differ.
     """
 
     solve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -61,6 +63,7 @@ class ShiftedPreconditioner(NamedTuple):
     last_curvature: tf.Tensor
     shift: tf.Tensor
     search: tf.Tensor
+    stride: tf.Tensor
 
 
 class PreconditionedRows(NamedTuple):
@@ -71,17 +74,21 @@ class PreconditionedRows(NamedTuple):
         ritz: Eigenpairs of the operator projected on them.
         gradient: Shape (k,), the products of the rows with the gradient.
         shift: Scalar, with which they were made.
+        made: Scalar integer, how many of them there are. The Ritz values of the others are larger
+            than theirs.
     """
 
     blocks: row_blocks.Blocks
     ritz: ritz_lib.RitzPairs
     gradient: tf.Tensor
     shift: tf.Tensor
+    made: tf.Tensor
 
 
 def preconditioned_space(
     matvec: Callable[[tf.Tensor], tf.Tensor],
-    directions: int,
+    most: int,
+    directions: tf.Tensor,
     preconditioner: ShiftedPreconditioner,
     agree: subspaces.Agree,
 ) -> subspaces.Span:
@@ -89,16 +96,19 @@ def preconditioned_space(
 
     Args:
         matvec: v -> H v on shape (n,).
-        directions: How many, beside the previous step.
+        most: For how many directions there is room, beside the previous step.
+        directions: Scalar integer, how many are made, at most `most`.
         preconditioner: P and the shift.
         agree: See `subspaces.Agree`.
     """
 
     def span(start: subspaces.Start) -> subspaces.Subspace:
         size, joins = int(start.gradient.shape[0]), start.previous_step is not None
-        count = subspaces.dimension(directions, size, joins)
-        rows = preconditioned_rows(matvec, start, count, preconditioner)
-        return subspaces.of_rows(rows.blocks, rows.ritz, rows.gradient, agree, rows.shift)
+        count = subspaces.dimension(most, size, joins)
+        rows = preconditioned_rows(matvec, start, count, preconditioner, directions)
+        return subspaces.of_rows(
+            rows.blocks, rows.ritz, rows.gradient, agree, shift=rows.shift, made=rows.made
+        )
 
     return span
 
@@ -108,6 +118,7 @@ def preconditioned_rows(
     start: subspaces.Start,
     rows: int,
     preconditioner: ShiftedPreconditioner,
+    directions: tf.Tensor | None = None,
 ) -> PreconditionedRows:
     """Returns the rows; where the shift is searched for, those of the best shift tried.
 
@@ -118,12 +129,15 @@ def preconditioned_rows(
         matvec: The symmetric operator.
         start: Where its gradient is zero the first direction is random. Its previous step, if
             there is one, is the last row; what the model promises is compared with its damping.
-        rows: Number k of rows, with that of the previous step.
+        rows: For how many there is room, with that of the previous step: k.
         preconditioner: P and the shift.
+        directions: Scalar integer, how many rows are made beside that of the previous step; None
+            for as many as there is room for. Rows that are not made are zero.
     """
     gradient = start.gradient
     initial = preconditioner.shift
-    tried = tf.stack([initial, initial * _STRIDE, initial / _STRIDE])
+    stride = preconditioner.stride
+    tried = tf.stack([initial, initial * stride, initial / stride])
     count = tf.where(preconditioner.search, 3, 1)
     absent = tf.reduce_all(tf.equal(gradient, 0))
     first, _ = loops.at_most_once(
@@ -135,7 +149,9 @@ def preconditioned_rows(
         gradient,
         start.seed,
     )
-    directions = _Directions(matvec, first, rows, preconditioner, _last(start.previous_step, rows))
+    last = _last(start.previous_step, rows)
+    used = tf.constant(rows) if directions is None else directions + (last is not None)
+    made = _Directions(matvec, first, rows, tf.minimum(used, rows), preconditioner, last)
 
     def is_next(turn: tf.Tensor, best: tf.Tensor, *_: object) -> tf.Tensor:
         return (turn < count) | (tf.equal(turn, count) & tf.not_equal(best, count - 1))
@@ -145,22 +161,23 @@ def preconditioned_rows(
     ) -> tuple[Any, ...]:
         # `tried[...]` would make XLA compile a step for each value of what the index follows from.
         shift = tf.gather(tried, tf.where(turn < count, turn, best))
-        blocks, projected = directions.rows_of(shift)
+        blocks, projected = made.rows_of(shift)
         ritz = ritz_lib.ritz_pairs(projected)
         # Of what it started from, which is held: of the gradient there need be no second copy.
         reduced = tf.where(absent, tf.zeros((), first.dtype), row_blocks.project(blocks, first))
         promise = _promise(ritz, reduced, start.damping)
         better = (turn < count) & ((promise > promised) | tf.equal(turn, 0))
         best, promised = tf.where(better, turn, best), tf.where(better, promise, promised)
-        return turn + 1, best, promised, PreconditionedRows(blocks, ritz, reduced, shift)
+        return turn + 1, best, promised, PreconditionedRows(blocks, ritz, reduced, shift, made.used)
 
     size, dtype = int(gradient.shape[0]), gradient.dtype
     no_pairs = ritz_lib.RitzPairs(
         tf.zeros((rows,), dtype), tf.zeros((rows, rows), dtype), tf.constant(False)
     )
     blocks = row_blocks.zeros(rows, size, dtype)
-    nothing = PreconditionedRows(blocks, no_pairs, tf.zeros((rows,), dtype), tf.zeros((), dtype))
-    state = (tf.constant(0), tf.constant(0), tf.zeros((), dtype), nothing)
+    zero = tf.zeros((), dtype)
+    nothing = PreconditionedRows(blocks, no_pairs, tf.zeros((rows,), dtype), zero, made.used)
+    state = (tf.constant(0), tf.constant(0), zero, nothing)
     return tf.while_loop(is_next, body, state, parallel_iterations=1)[-1]
 
 
@@ -214,6 +231,7 @@ class _Directions(NamedTuple):
     matvec: Callable[[tf.Tensor], tf.Tensor]
     first: tf.Tensor  # (n,), what the first row is made from
     rows: int
+    used: tf.Tensor  # (), how many of them are made
     preconditioner: ShiftedPreconditioner
     last: _Last | None
 
@@ -229,14 +247,18 @@ class _Directions(NamedTuple):
         )
         end = _State(
             *tf.while_loop(
-                lambda index, *_: index < self.rows,
+                lambda index, *_: index < self.used,
                 lambda *fields: self._advance(_State(*fields), shift),
                 start,
                 parallel_iterations=1,
             )
         )
         # Row j was taken when rows 0 to j were there.
-        return end.blocks, ritz_lib.mirrored(end.lower)
+        projected = ritz_lib.mirrored(end.lower)
+        # What has no row is stiffer than the rest, by the sums of its rows: no step goes there.
+        absent = tf.cast(tf.range(self.rows) >= self.used, dtype)
+        stiff = 2 * tf.reduce_max(tf.reduce_sum(tf.abs(projected), axis=1))
+        return end.blocks, projected + tf.linalg.diag(absent * stiff)
 
     @property
     def _several(self) -> bool:
@@ -245,7 +267,7 @@ class _Directions(NamedTuple):
 
     def _advance(self, state: _State, shift: tf.Tensor) -> _State:
         index, dtype = state.index, shift.dtype
-        is_last = tf.constant(False) if self.last is None else tf.equal(index, self.rows - 1)
+        is_last = tf.constant(False) if self.last is None else tf.equal(index, self.used - 1)
         candidate = self._candidate(state, is_last, shift)
         row, shares, norm = _orthonormal(
             state.blocks,

@@ -35,6 +35,10 @@ _GROWTH = 2.0
 
 _UNSET = -1.0
 
+# After so many rejected steps in a row the shift goes through so many values, a hundredth each.
+_PATIENCE = 3
+_DECADES = 8
+
 # Far from the seeds of the step's own random directions.
 _SEED_OFFSET = 2**20
 
@@ -57,12 +61,14 @@ class Factors(NamedTuple):
         shift: Scalar, negative where there was no curvature yet.
         curvature: Shape (n,), P's eigenvalues.
         eigenvectors: A square matrix for each rotated side.
+        stride: Scalar, by how much the shifts differ that are tried where it was renewed.
     """
 
     renewed: tf.Tensor
     shift: tf.Tensor
     curvature: tf.Tensor
     eigenvectors: list[tf.Tensor]
+    stride: tf.Tensor
 
 
 class PreconditionerState:
@@ -102,6 +108,9 @@ class PreconditionerState:
             dtype=dtype,
             aggregation="only_first_replica",
             name="curvature_shift",
+        )
+        self._rejections = add_variable(
+            shape=(), dtype="int", aggregation="only_first_replica", name="rejections_in_a_row"
         )
         self._last_curvature = add_variable(
             shape=(), dtype=dtype, aggregation="only_first_replica", name="last_curvature"
@@ -150,7 +159,7 @@ class PreconditionerState:
         """Returns what the variables hold, where they are not renewed."""
         eigenvectors = [tf.convert_to_tensor(side) for side in self._eigenvectors]
         shift, curvature = map(tf.convert_to_tensor, (self._shift, self._curvature))
-        return Factors(tf.constant(False), shift, curvature, eigenvectors)
+        return Factors(tf.constant(False), shift, curvature, eigenvectors, tf.ones_like(shift))
 
     def has_curvature(self) -> bool:
         """Whether any curvature has been found, so that P scales the directions; not in a graph."""
@@ -177,10 +186,14 @@ class PreconditionerState:
         first = (self._shift.value < 0) & (largest > 0)
         shift = tf.where(first, preconditioned_space.FIRST_SHIFT * largest, self._shift.value)
         # Searched for again and again, it must not sink to zero.
-        least = precision.epsilon(shift.dtype) ** 2 * largest
+        least = precision.epsilon(shift.dtype) * largest
         shift = tf.where(shift < 0, shift, tf.maximum(shift, least))
         self._shift.assign(shift)
-        return Factors(tf.constant(True), shift, curvature, eigenvectors)
+        turn = tf.where(step < PERIOD, step // 2, step // PERIOD) % len(
+            preconditioned_space.STRIDES
+        )
+        stride = tf.gather(tf.constant(preconditioned_space.STRIDES, shift.dtype), turn)
+        return Factors(tf.constant(True), shift, curvature, eigenvectors, stride)
 
     def _refuse(self, space: parameter_space.ParameterSpace) -> None:
         if not collectives.alone():
@@ -222,7 +235,12 @@ class PreconditionerState:
                 tf.ones_like(curvature),
             )
         return preconditioned_space.ShiftedPreconditioner(
-            preconditioner.solve, preconditioner.multiply, curvature, shift, factors.renewed
+            preconditioner.solve,
+            preconditioner.multiply,
+            curvature,
+            shift,
+            factors.renewed,
+            factors.stride,
         )
 
     def keep(self, factors: Factors, result: step_lib.StepResult) -> None:
@@ -234,6 +252,13 @@ class PreconditionerState:
         """
         shift = result.shift
         following = tf.where(result.too_long, _GROWTH * shift, shift)
+        largest = tf.reduce_max(factors.curvature)
+        following = tf.minimum(following, largest)
+        row = tf.where(result.accepted, 0, tf.cast(self._rejections.value, tf.int32) + 1)
+        self._rejections.assign(tf.cast(row, self._rejections.dtype))
+        decades = tf.cast(tf.math.floormod(row - _PATIENCE, _DECADES), shift.dtype)
+        far = largest * 10.0 ** (-2 * decades)
+        following = tf.where(row >= _PATIENCE, far, following)
         known = result.finite & (factors.shift >= 0)
         self._shift.assign(tf.where(known, following, factors.shift))
         # The basis is orthonormal in the inner product of P + shift.

@@ -509,16 +509,15 @@ def test_minimize_in_an_own_train_step_takes_the_steps_of_fit(loss, options, kin
 
 
 @pytest.mark.slow
-def test_minimize_in_an_own_train_step_takes_more_directions_of_a_mean():
-    """`fit` knows the rows, of which it may take a part, and is content with one direction."""
-    for make, kind, directions in (
-        (Subclass, "preconditioned directions", 1),
-        (WithMinimize, "preconditioned directions on all rows", 4),
+def test_minimize_in_an_own_train_step_takes_the_directions_of_fit_on_all_rows():
+    for make, kind in (
+        (Subclass, "preconditioned directions"),
+        (WithMinimize, "preconditioned directions on all rows"),
     ):
         model = with_minimize(make, curvature_batch_size=None)
         losses = fit_all(model, 4)["loss"]
         assert model.optimizer.last_step.kind == kind
-        assert model.optimizer.options_in_use["krylov_dimension"] == directions
+        assert model.optimizer.options_in_use["preconditioned_directions"] == 4
         assert losses[-1] < losses[0]
 
 

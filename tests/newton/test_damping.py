@@ -172,7 +172,12 @@ def test_adaptive_raises_the_damping_of_the_next_step_after_a_rejection():
         damping_lib.AdaptiveDamping(), lambda z: START, damping=tf.constant(1.0, "float64")
     )
     np.testing.assert_allclose(choice.damping, 2.0**15)
-    np.testing.assert_allclose(choice.next_damping, 2.0**16)
+    # More than a thousand times the curvature: it begins again.
+    assert float(choice.next_damping) == damping_lib.UNSET
+    choice = choose(
+        damping_lib.AdaptiveDamping(), lambda z: START, damping=tf.constant(0.01, "float64")
+    )
+    np.testing.assert_allclose(choice.next_damping, 0.01 * 2.0**16)
 
 
 @pytest.mark.parametrize(
@@ -189,10 +194,18 @@ def test_adaptive_damping_stays_where_it_acts_however_many_steps_are_rejected(dt
     ritz_values, gradient, origin = (tf.cast(t, dtype) for t in (RITZ_VALUES, GRADIENT, ORIGIN))
     start, damping = tf.cast(START, dtype), tf.cast(UNSET, dtype)
     flat = damping_lib.SubspaceLoss(ritz_values, lambda z: start, lambda z: z, tf.ones((), dtype))
-    for _ in range(40):
+    seen = []
+    for _ in range(10):
         at = damping_lib.Start(origin, start, gradient, damping)
-        damping = policy.choose(flat, at).next_damping
-    np.testing.assert_allclose(damping, 4 / epsilon)
+        choice = policy.choose(flat, at)
+        damping = choice.next_damping
+        seen.append(float(choice.damping))
+    # From a thousandth of the curvature, 4, to more than a thousand times that, and again.
+    np.testing.assert_allclose(seen, [4e-3 * 2.0**15, 4e-3 * 2.0**31] * 5, rtol=1e-5)
+    # A step of the same kind that lowers the loss brings it back too.
+    lower = flat._replace(loss=lambda z: start - 1)
+    at = damping_lib.Start(origin, start, gradient, tf.cast(1e8, dtype))
+    np.testing.assert_allclose(policy.choose(lower, at).next_damping, 4)
     # The state of another loss, of much larger curvature, is brought into its range too.
     steep = flat._replace(ritz_values=ritz_values * 1e20, loss=lambda z: start - 1)
     at = damping_lib.Start(origin, start, gradient, tf.cast(1e-8, dtype))
@@ -211,3 +224,44 @@ def test_a_gradient_whose_squares_overflow_has_a_finite_scale():
     )
     expected = 1e-3 * np.finfo("float32").eps ** 0.5 * 2**0.5 * 1e25
     np.testing.assert_allclose(choice.damping, expected, rtol=1e-5)
+
+
+def extended(theta, gradient, loss, damping=1e-3):
+    restricted = damping_lib.SubspaceLoss(
+        tf.constant([theta], "float64"), loss, lambda z: z, tf.ones((), "float64")
+    )
+    start = damping_lib.Start(
+        tf.zeros(1, "float64"),
+        loss(tf.zeros(1, "float64")),
+        tf.constant([gradient], "float64"),
+        tf.constant(damping, "float64"),
+    )
+    return damping_lib.AdaptiveDamping().choose(restricted, start)
+
+
+def test_a_step_along_negative_curvature_is_doubled_while_that_pays():
+    # Of x^4 / 4 - x^2 / 2 near its saddle: the minimum is at 1, the model's step is 0.01.
+    well = lambda z: tf.reduce_sum(z**4 / 4 - z**2 / 2 - 0.01 * z)
+    choice = extended(-1.0, -0.01, well)
+    assert bool(choice.accepted)
+    assert 0.6 < float(choice.position[0]) < 1.3
+    np.testing.assert_allclose(choice.loss, well(choice.position))
+
+
+def test_a_step_damped_far_too_much_is_doubled_to_the_model_s_own():
+    parabola = lambda z: tf.reduce_sum(0.5 * (z - 1) ** 2)
+    choice = extended(1.0, -1.0, parabola, damping=500.0)
+    assert 0.5 <= float(choice.position[0]) <= 1.5
+
+
+def test_a_step_to_the_minimum_of_the_model_is_not_doubled():
+    calls = []
+
+    def parabola(z):
+        calls.append(z)
+        return tf.reduce_sum(0.5 * (z - 1) ** 2)
+
+    choice = extended(1.0, -1.0, parabola)
+    np.testing.assert_allclose(choice.position, 1 / 1.001)
+    # That at the start and one trial.
+    assert len(calls) == 2

@@ -17,6 +17,7 @@ def half_the_diagonal(matrix, previous):
         tf.constant(along),
         tf.constant(0.1, tf.float64),
         tf.constant(False),
+        tf.constant(1.6, tf.float64),
     )
 
 
@@ -28,7 +29,9 @@ def span_of(kind, matrix, previous):
     if kind == "krylov":
         return subspaces.krylov_space(matvec, 3, True, alone)
     preconditioner = half_the_diagonal(matrix, previous)
-    return preconditioned_space.preconditioned_space(matvec, 3, preconditioner, alone)
+    return preconditioned_space.preconditioned_space(
+        matvec, 3, tf.constant(3), preconditioner, alone
+    )
 
 
 @pytest.mark.parametrize("kind", ["whole", "krylov", "preconditioned"])

@@ -36,9 +36,29 @@ def test_whole_first_rows_and_parts(space):
     squares = np.square(x.numpy() @ [1, 2])
     assert value(batch.whole()) == pytest.approx(squares.mean(), rel=1e-5)
     assert value(batch.first(10)) == pytest.approx(squares[:10].mean(), rel=1e-5)
-    assert value(batch.first("auto")) == pytest.approx(squares[:256].mean(), rel=1e-5)
     # Four parts of 258 rows, which overlap by a row or two.
     assert value(batch.part(tf.constant(3), 4)) == pytest.approx(squares[-258:].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("share", "taken"), [(16, 1), (4, 2), (1, 5)])
+def test_spread_rows_are_from_all_of_the_batch(space, share, taken):
+    # Sorted rows: the first part of them tells nothing of the others.
+    x = tf.sort(tf.random.stateless_normal((1300, 2), (0, 0)), axis=0)
+    batch = batches.Batch(x, mean_square(space), space)
+    spread = batch.spread(tf.constant(share))
+    point = space.flatten(space.values())
+    found = float(spread.over_parts(lambda part: part.loss(point), ()))
+    squares = np.square(x.numpy() @ [1, 2])
+    rows = [index for index in range(1300) if index % 5 < taken]
+    assert found == pytest.approx(squares[rows].mean(), rel=1e-5)
+
+
+def test_arithmetic_is_counted_for_all_rows(space):
+    few, many = (
+        batches.Batch(tf.ones((rows, 2)), mean_square(space), space).arithmetic()
+        for rows in (10, 1000)
+    )
+    assert 50 < many / few < 100
 
 
 def test_in_slices_only_what_has_more_rows(space):
@@ -80,10 +100,15 @@ def test_a_loss_that_cannot_be_evaluated_on_a_part_is_that_of_all_rows(space):
 
         return loss_fn
 
-    batch = batches.Batch(tf.ones((600, 2)), loss_of, space)
-    batch.try_part(300)
+    batch = batches.Batch(tf.ones((900, 2)), loss_of, space)
+    # Three parts of 300 rows.
+    batch.try_part()
     assert batch.obstacle is None
-    batch.try_part("auto")
+    batch = batches.Batch(tf.ones((600, 2)), loss_of, space)
+    batch.try_part()
+    assert batch.obstacle is None
+    batch = batches.Batch(tf.ones((603, 2)), loss_of, space)
+    batch.try_part()
     assert "a part of the rows cannot be evaluated" in batch.obstacle
 
 

@@ -9,11 +9,44 @@ DATA = ({"a": tf.reshape(tf.range(12), (6, 2)), "none": None}, tf.range(6))
 
 @pytest.mark.parametrize(
     ("wanted", "known", "taken"),
-    [("auto", 8000, 500), ("auto", 600, 256), ("auto", 100, 100), (30, 100, 30), (300, 100, 100)],
+    [(30, 100, 30), (300, 100, 100)],
 )
 def test_rows_of_the_curvature(wanted, known, taken):
     assert rows.of_curvature(wanted, known) == taken
     assert int(rows.of_curvature(wanted, tf.constant(known))) == taken
+
+
+@pytest.mark.parametrize(
+    ("known", "predictions", "parts"),
+    [
+        (8000, 1, 16),
+        (1797, 1, 7),
+        (600, 1, 2),
+        (100, 1, 1),
+        (1, 1, 1),
+        # Sequences of 64 predictions: four of them have 256, but so few rows are no sample.
+        (512, 64, 16),
+        (64, 64, 4),
+        (20, 64, 1),
+    ],
+)
+def test_into_how_many_parts_a_batch_is_divided(known, predictions, parts):
+    assert rows.number_of_parts(known, predictions) == parts
+    assert int(rows.number_of_parts(tf.constant(known), predictions)) == parts
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("shape", [(14, 2), (None, 2)])
+def test_a_part_has_every_row_of_so_many(jit, shape):
+    @tf.function(jit_compile=jit, autograph=False, input_signature=[tf.TensorSpec(shape)])
+    def parts(x):
+        known = rows.static_count((x,)) or rows.count((x,))
+        taken = [rows.every((x, None), tf.constant(i), 4, known) for i in range(4)]
+        return [first for first, nothing in taken if nothing is None]
+
+    x = np.arange(28, dtype="float32").reshape(14, 2)
+    for index, part in enumerate(parts(x)):
+        np.testing.assert_array_equal(part, x[:12][index::4])
 
 
 @pytest.mark.parametrize(
@@ -27,6 +60,9 @@ def test_parts_of_the_rows_are_together_all(known, size):
         assert 0 <= start <= known - size
         seen |= set(range(int(start), int(start) + size))
     assert seen == set(range(known))
+    # Of sequences fewer rows are enough.
+    assert rows.of_part(0, 4, 1024, predictions=64)[1] == 256
+    assert rows.of_part(0, 4, 64, predictions=64) == (0, 16)
 
 
 def test_rows_are_counted_and_taken_from_every_part():

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import keras_sfn
 from keras_sfn.newton import damping as damping_lib
-from keras_sfn.newton import directions
+from keras_sfn.newton import directions, effort
 from keras_sfn.objective import parameter_space, traced
 from keras_sfn.optimizers import arguments, memory
 
@@ -50,16 +50,16 @@ def test_settings_hold_the_method():
 @pytest.mark.parametrize(
     ("seen", "divisible", "kind", "values"),
     [
-        (OF_ROWS, True, "PRECONDITIONED", ("kronecker", 1, "adaptive", "auto")),
-        (OF_ROWS, False, "PRECONDITIONED_ALL_ROWS", ("kronecker", 4, "adaptive", None)),
-        (WITH_LOOPS, False, "PRECONDITIONED_LOOPS", ("kronecker", 3, "adaptive", "auto")),
+        (OF_ROWS, True, "PRECONDITIONED", ("kronecker", None, "adaptive", "auto")),
+        (OF_ROWS, False, "PRECONDITIONED_ALL_ROWS", ("kronecker", None, "adaptive", None)),
+        (WITH_LOOPS, False, "PRECONDITIONED_LOOPS", ("kronecker", None, "adaptive", "auto")),
         (OF_PARAMETERS, True, "KRYLOV", (None, 10, "search", None)),
     ],
 )
 def test_the_first_loss_decides(seen, divisible, kind, values):
     chosen = auto()
     assert chosen.may_be_preconditioned
-    assert chosen.in_use["krylov_dimension"] == 1
+    assert chosen.in_use["krylov_dimension"] is None
     chosen.decide(seen, divisible)
     assert chosen.kind is arguments.StepKind[kind]
     names = ("preconditioner", "krylov_dimension", "damping", "curvature_batch_size")
@@ -83,22 +83,26 @@ def test_what_is_given_is_not_asked_about(dimension, kind):
 def test_the_kind_is_described_with_what_stood_in_the_way():
     chosen = auto()
     chosen.decide(OF_ROWS, divisible=True)
-    expected = "preconditioned directions (1), curvature of a sixteenth of the rows, 256 at least"
-    assert chosen.describe(None) == expected
+    expected = "preconditioned directions (1 to 8), curvature of a sixteenth of the rows to all"
+    assert chosen.describe(None, 1000) == expected
     chosen = auto()
     chosen.decide(OF_ROWS, divisible=False)
-    assert chosen.describe("why") == (
-        "preconditioned directions on all rows (4), curvature of all rows (why)"
+    assert chosen.describe("why", 1000) == (
+        "preconditioned directions on all rows (1 to 8), curvature of all rows (why)"
     )
     chosen = auto()
     chosen.decide(OF_PARAMETERS, divisible=False)
-    assert "(10), curvature of all rows; not preconditioned: the loss is a" in chosen.describe("")
+    assert "(10), curvature of all rows; not preconditioned: the loss is a" in chosen.describe(
+        "", 1000
+    )
     chosen = auto()
     chosen.decide(OF_ROWS._replace(error=AttributeError("no `numpy`")), divisible=False)
-    assert "cannot be traced into a graph (no `numpy`)" in chosen.describe("")
-    plain = auto(krylov_dimension=4, curvature_batch_size=9).describe(None)
+    assert "cannot be traced into a graph (no `numpy`)" in chosen.describe("", 1000)
+    plain = auto(krylov_dimension=4, curvature_batch_size=9).describe(None, 1000)
     assert plain.startswith("Lanczos vectors (4), curvature of 9 rows; not preconditioned")
-    assert auto(krylov_dimension=None).describe(None).startswith("the whole Hessian, curvature")
+    assert (
+        auto(krylov_dimension=None).describe(None, 1000).startswith("the whole Hessian, curvature")
+    )
 
 
 def test_under_a_strategy_steps_are_plain():
@@ -148,7 +152,8 @@ def test_samples_are_of_parts_where_these_may_be_taken_for_all(given, divisible,
 
 def test_the_largest_dimension_is_that_of_any_open_kind():
     assert auto().largest_dimension(100) == 11
-    assert auto().dimension(100) == 2
+    assert auto().dimension(100) == 9
+    assert auto(preconditioned_directions=3).dimension(100) == 4
     assert auto(use_previous_step=False).largest_dimension(100) == 10
     assert auto(krylov_dimension=4).largest_dimension(100) == 5
     assert auto().largest_dimension(3) == 3
@@ -158,7 +163,7 @@ def test_the_largest_dimension_is_that_of_any_open_kind():
 def test_memory_is_that_of_the_kind_in_use(monkeypatch):
     space = parameter_space.ParameterSpace([keras.Variable(np.zeros(100), dtype="float32")])
     monkeypatch.setattr(memory, "device_memory", lambda: (18 * 400, "machine"))
-    auto().refuse_too_large(space, 0)
+    auto(preconditioned_directions=1).refuse_too_large(space, 0)
     with pytest.raises(MemoryError, match="n = 100 parameters with a basis of k = 11"):
         auto(krylov_dimension=10).refuse_too_large(space, 0)
     with pytest.raises(MemoryError, match="2000 numbers of the preconditioner"):
@@ -178,6 +183,8 @@ def test_memory_is_that_of_the_kind_in_use(monkeypatch):
         ("micro_batch_size", 1.5),
         ("damping", np.array([0.1, 0.2])),
         ("max_step_norm", 0),
+        ("preconditioned_directions", 0),
+        ("preconditioned_directions", None),
         ("seed", -1),
         ("use_previous_step", 1),
         ("reorthogonalize", None),
@@ -188,6 +195,44 @@ def test_memory_is_that_of_the_kind_in_use(monkeypatch):
 def test_values_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         arguments.Arguments(OPTIONS | {name: value}, METHOD)
+
+
+@pytest.mark.parametrize("dimension", [4, None])
+def test_two_numbers_of_directions_contradict_each_other(dimension):
+    with pytest.raises(
+        ValueError, match='`preconditioned_directions` needs krylov_dimension="auto"'
+    ):
+        auto(krylov_dimension=dimension, preconditioned_directions=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "seen", "divisible", "levels", "first"),
+    [
+        ({}, OF_ROWS, True, [(1, 16), (2, 4), (4, 1), (8, 1)], 0),
+        ({}, WITH_LOOPS, True, [(3, 16), (3, 4), (4, 1), (8, 1)], 0),
+        ({}, OF_ROWS, False, [(1, 1), (2, 1), (4, 1), (8, 1)], 2),
+        ({"curvature_batch_size": None}, OF_ROWS, True, [(1, 1), (2, 1), (4, 1), (8, 1)], 2),
+        ({"curvature_batch_size": 9}, OF_ROWS, True, [(1, 1), (2, 1), (4, 1), (8, 1)], 0),
+        ({"preconditioned_directions": 3}, OF_ROWS, True, [(3, 16), (3, 4), (3, 1)], 0),
+        ({"preconditioned_directions": 3}, OF_ROWS, False, [(3, 1)], 0),
+    ],
+)
+def test_numbers_that_are_given_are_fixed(options, seen, divisible, levels, first):
+    chosen = auto(**options)
+    chosen.decide(seen, divisible)
+    if not divisible:
+        chosen = auto(**options | {"curvature_batch_size": None})
+        chosen.decide(seen, divisible)
+    ladder = chosen.ladder(1000)
+    assert [tuple(level) for level in ladder.levels] == levels
+    assert int(ladder.chosen(tf.constant(effort.INITIAL))) == first
+
+
+def test_the_rows_of_a_subspace_do_not_fill_memory():
+    directions = [
+        [level.directions for level in auto().ladder(size).levels] for size in (2, 3 * 10**7, 10**9)
+    ]
+    assert directions == [[1, 2, 2], [1, 2, 3], [1, 1, 1]]
 
 
 def test_the_whole_hessian_is_not_for_xla_and_has_no_previous_step():

@@ -34,6 +34,8 @@ def build(
     jit=False,
     damping=0.0,
     factor=1.0,
+    stride=1.6,
+    directions=None,
 ):
     matrix, default_rough, default, _ = problem()
     rough = default_rough if rough is None else rough
@@ -63,7 +65,9 @@ def build(
                 tf.constant(last_curvature, tf.float64),
                 tf.constant(shift, tf.float64),
                 tf.constant(search),
+                tf.constant(stride, tf.float64),
             ),
+            None if directions is None else tf.constant(directions),
         )
 
     return run()
@@ -94,6 +98,21 @@ def test_rows_span_the_preconditioned_krylov_space_and_the_last_step(jit):
         left = vector - rows.T @ (rows @ metric @ vector)
         assert np.linalg.norm(left) < 1e-8 * np.linalg.norm(vector)
     assert float(subspace.shift) == 0.1
+
+
+@pytest.mark.parametrize("directions", [1, 2, 5])
+def test_as_many_rows_are_made_as_are_asked_for(directions):
+    _, _, _, step = problem()
+    few, room = build(directions + 1, append=step), build(6, append=step, directions=directions)
+    assert int(room.made) == directions + 1
+    np.testing.assert_allclose(rows_of(room)[: directions + 1], rows_of(few), atol=1e-14)
+    np.testing.assert_array_equal(rows_of(room)[directions + 1 :], 0)
+    # What was not made comes last, is stiffer than all, and has no share in the gradient.
+    values = room.ritz.values.numpy()
+    np.testing.assert_allclose(values[: directions + 1], few.ritz.values, atol=1e-12)
+    assert np.all(values[directions + 1 :] > np.abs(few.ritz.values).max())
+    reduced = room.ritz.vectors.numpy().T @ room.gradient.numpy()
+    np.testing.assert_allclose(reduced[directions + 1 :], 0, atol=1e-12)
 
 
 def test_an_estimated_curvature_along_the_last_step_sets_its_length_and_no_more():
@@ -161,11 +180,13 @@ def test_the_search_moves_the_shift_both_ways():
     values, vectors = np.linalg.eigh(rough)
     poor = vectors[:, 8:] * values[8:] @ vectors[:, 8:].T
 
-    def following(shift):
-        found = build(1, shift=shift, search=True, damping=0.01, rough=poor)
+    def following(shift, stride):
+        found = build(1, shift=shift, search=True, damping=0.01, rough=poor, stride=stride)
         return float(found.shift) / shift
 
-    np.testing.assert_allclose([following(1e-6), following(1e3)], [1.6, 1 / 1.6])
+    for stride in preconditioned_space.STRIDES:
+        found = [following(1e-6, stride), following(1e3, stride)]
+        np.testing.assert_allclose(found, [stride, 1 / stride])
 
 
 def test_a_product_that_is_not_finite_is_seen():

@@ -216,9 +216,29 @@ def test_the_shift_is_kept_and_grows_after_a_step_too_long(linear):
     # Without curvature nothing is remembered.
     assert following(7.0, False) == 1
     renew(state, loss, 0)
-    assert following(0.5, False) == 0.5
-    assert following(0.5, True) == 1
-    assert following(3.0, True, finite=False) == 1
+    largest = float(tf.reduce_max(state.factors().curvature))
+    assert following(0.1 * largest, False) == pytest.approx(0.1 * largest)
+    assert following(0.1 * largest, True) == pytest.approx(0.2 * largest)
+    assert following(3.0, True, finite=False) == pytest.approx(0.2 * largest)
+    # Beyond its curvature nothing is left of the preconditioner.
+    assert following(0.9 * largest, True) == pytest.approx(largest)
+
+
+def test_rejected_steps_send_the_shift_through_all_sizes_until_one_is_accepted(linear):
+    loss, _ = linear
+    state, _ = state_of(loss)
+    renew(state, loss, 0)
+    largest = float(tf.reduce_max(state.factors().curvature))
+    seen = []
+    for _ in range(12):
+        state.keep(state.factors(), result(shift=largest, too_long=True, accepted=False))
+        seen.append(float(state.factors().shift) / largest)
+    expected = [1, 1, *(10.0 ** (-2 * k) for k in range(8)), 1, 0.01]
+    np.testing.assert_allclose(seen, expected, rtol=1e-4)
+    state.keep(state.factors(), result(shift=0.5 * largest))
+    assert float(state.factors().shift) == pytest.approx(0.5 * largest)
+    state.keep(state.factors(), result(shift=0.5 * largest, accepted=False))
+    assert float(state.factors().shift) == pytest.approx(0.5 * largest)
 
 
 def test_the_curvature_along_the_last_step_is_that_of_its_norm(linear):

@@ -182,5 +182,5 @@ def test_the_first_step_says_what_it_is(caplog):
         groups[0].fit(groups[1], epochs=1, verbose=0)
     lines = [r.getMessage() for r in caplog.records if ", curvature of" in r.getMessage()]
     assert len(lines) == 2
-    assert "preconditioned directions (1), curvature of a sixteenth of the rows" in lines[0]
+    assert "preconditioned directions (1 to 8), curvature of a sixteenth of the rows" in lines[0]
     assert "curvature of all rows (rows meet in Split of " in lines[1]

@@ -152,21 +152,24 @@ class OfWeights(keras.Model):
 
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize(
-    ("build", "preconditioner", "directions"),
+    ("build", "preconditioner", "directions", "dimension"),
     [
-        (feed_forward, "kronecker", 1),
-        (recurrent, "kronecker", 3),
-        (OwnLoss, "kronecker", 1),
-        (OfWeights, None, 10),
+        (feed_forward, "kronecker", 1, None),
+        (recurrent, "kronecker", 3, None),
+        (OwnLoss, "kronecker", 1, None),
+        (OfWeights, None, None, 10),
     ],
 )
-def test_the_first_step_decides_what_auto_stands_for(build, preconditioner, directions, eagerly):
+def test_the_first_step_decides_what_auto_stands_for(
+    build, preconditioner, directions, dimension, eagerly
+):
     model = build()
     model.compile("saddle_free_newton", "mse", run_eagerly=eagerly)
     rng = np.random.default_rng(0)
     model.train_on_batch(rng.normal(size=(20, 6, 4)), rng.normal(size=(20, 1)))
     used = model.optimizer.options_in_use
-    assert (used["preconditioner"], used["krylov_dimension"]) == (preconditioner, directions)
+    names = ("preconditioner", "preconditioned_directions", "krylov_dimension")
+    assert tuple(used[name] for name in names) == (preconditioner, directions, dimension)
 
 
 def test_a_loss_of_the_parameters_alone_takes_a_plain_krylov_space():

@@ -203,7 +203,7 @@ def _renewal(
 
 
 def _curvature_rows(rows: int) -> int:
-    return int(rows_lib.of_curvature("auto", tf.constant(rows)))
+    return rows // rows_lib.number_of_parts(rows)
 
 
 def _work(widths: Sequence[int], rows: int) -> step_work.Parts:
