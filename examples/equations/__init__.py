@@ -1,0 +1,1 @@
+"""Differential equations as physics-informed networks solve them: one file an equation."""
