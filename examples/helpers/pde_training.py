@@ -1,4 +1,4 @@
-"""Trainings of a physics-informed network by the clock: ours, Keras's optimizers, L-BFGS, chains."""
+"""Trainings of a physics-informed network by the clock: ours, Adam, L-BFGS and chains of these."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ class Clock:
         self._next = 0.0
         print(f"{name}: training for {limits.seconds:g} s", flush=True)
         self._bar = keras.utils.Progbar(
-            max(math.ceil(limits.seconds), 1), unit_name="second", stateful_metrics=["loss", "error"]
+            max(math.ceil(limits.seconds), 1),
+            unit_name="second",
+            stateful_metrics=["loss", "error"],
         )
 
     def begin(self, method: str, seconds: float) -> None:
@@ -99,6 +101,7 @@ class Clock:
             steps: How many.
         """
         self._steps += steps
+        self._loss = loss
         seconds = self._seconds()
         allowed = self._limits.steps
         over = seconds >= self._end or not math.isfinite(loss)
@@ -107,6 +110,11 @@ class Clock:
             self._record(seconds, loss)
             self._next = max(seconds, 0.1) * 10 ** (1 / self._limits.records)
         return not over
+
+    def end(self) -> None:
+        """Records where a part ended by itself."""
+        if self.records[-1].steps < self._steps:
+            self._record(self._seconds(), self._loss)
 
     def finish(self) -> None:
         """Completes the progress bar."""
@@ -117,7 +125,9 @@ class Clock:
 
     def _record(self, seconds: float, loss: float) -> None:
         begin = time.perf_counter()
-        self.records.append(Record(self._method, seconds, self._steps, loss, *self._problem.errors()))
+        self.records.append(
+            Record(self._method, seconds, self._steps, loss, *self._problem.errors())
+        )
         self._bar.update(min(int(seconds), self._bar.target), self._shown())
         self._paused += time.perf_counter() - begin
 
@@ -150,6 +160,7 @@ def train(
         if index:
             problem.network.load_weights(_checkpoint(folder, chain[:index]))
         _RUNS.get(method, _by_ours)(problem, method, limits, clock)
+        clock.end()
         problem.network.save_weights(_checkpoint(folder, chain[: index + 1]))
     clock.finish()
     return clock.records
@@ -162,9 +173,7 @@ def _checkpoint(folder: pathlib.Path, chain: Sequence[str]) -> str:
 Report = Callable[..., bool]
 
 
-def _by_ours(
-    problem: pde_problem.Problem, method: str, limits: Limits, report: Report
-) -> None:
+def _by_ours(problem: pde_problem.Problem, method: str, limits: Limits, report: Report) -> None:
     options = {} if method == "exact_saddle_free_newton" else {"jit_compile": limits.jit_compile}
     kinds = {
         "saddle_free_newton": keras_sfn.SaddleFreeNewton,
@@ -183,9 +192,7 @@ def _by_ours(
             break
 
 
-def _by_adam(
-    problem: pde_problem.Problem, method: str, limits: Limits, report: Report
-) -> None:
+def _by_adam(problem: pde_problem.Problem, method: str, limits: Limits, report: Report) -> None:
     del method
     optimizer = keras.optimizers.Adam(limits.adam_rate)
     variables = problem.network.trainable_variables
@@ -198,27 +205,28 @@ def _by_adam(
 
     @tf.function(autograph=False)
     def step(points: list[tf.Tensor]) -> tf.Tensor:
-        def one(_: tf.Tensor) -> tf.Tensor:
+        def one() -> tf.Tensor:
             with tf.GradientTape() as tape:
                 loss = problem.loss(points)
             gradients = tape.gradient(loss, [variable.value for variable in variables])
             optimizer.apply(gradients, variables)
             return loss
 
-        first = one(tf.constant(0))
+        first = one()
         if count == 1:
             return first
-        body = lambda i, _: (i + 1, one(i))
-        return tf.while_loop(lambda i, _: i < count, body, (tf.constant(1), first))[1]
+        return tf.while_loop(
+            lambda index, _: index < count,
+            lambda index, _: (index + 1, one()),
+            (tf.constant(1), first),
+        )[1]
 
     for points in _batches(problem, count):
         if not report(float(step(points)), count):
             break
 
 
-def _by_lbfgs(
-    problem: pde_problem.Problem, method: str, limits: Limits, report: Report
-) -> None:
+def _by_lbfgs(problem: pde_problem.Problem, method: str, limits: Limits, report: Report) -> None:
     """SciPy's, on fixed points; it begins anew where its line search fails, while that helps."""
     del method, limits
     points = problem.draw()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import keras
+import tensorflow as tf
 
 from keras_sfn.backend import graphs, second_derivatives
 from keras_sfn.objective import objective as objective_lib
@@ -87,12 +88,27 @@ def refuse_missing(objective: objective_lib.Objective, error: LookupError) -> No
         NotImplementedError: Always; names the op and the layer.
     """
     op_type = str(error.args[0]).rsplit(" ", 1)[-1]
-    graph = traced.trace(objective).graph
-    assert graph is not None
-    for op in graphs.path(graph, graph.inputs[:1], graph.outputs):
-        if op_type in {node.op for node in (op.node_def, *graphs.nested_nodes(graph, op))}:
+    for op in _operations(objective):
+        if op_type in {node.op for node in (op.node_def, *graphs.nested_nodes(op.graph, op))}:
             _refuse(op_type, graphs.layer_name(op.name), _OTHER, error)
     _refuse(op_type, "the loss", _OTHER, error)
+
+
+def _operations(objective: objective_lib.Objective) -> list[Any]:
+    """Returns the ops that depend on the parameters, of the gradient if that can be traced."""
+    try:
+        graph = traced.trace(objective).graph
+        assert graph is not None
+        return graphs.path(graph, graph.inputs[:1], graph.outputs)
+    except LookupError:
+        # The loss is made of derivatives itself, and these cannot be differentiated once more.
+        pass
+    space = objective.space
+    try:
+        spec = tf.TensorSpec((space.size,), space.dtype)
+        return list(graphs.trace(objective.loss, spec).get_operations())
+    except LookupError:
+        return []
 
 
 def _refuse(op_type: str, layer: str, remedy: str, cause: Exception | None = None) -> NoReturn:

@@ -72,6 +72,11 @@ class HessianOperator:
         def product(vector: tf.Tensor) -> tf.Tensor:
             return products.hessian_vector_product(objective, space.values(), mode)(vector)
 
+        def block(rows: tf.Tensor) -> tf.Tensor:
+            of_rows = products.dense_mode(mode, jit)
+            one = products.hessian_vector_product(objective, space.values(), of_rows)
+            return tf.map_fn(one, rows, parallel_iterations=1)
+
         def compiled(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
             return tf.function(
                 function, input_signature=signature, autograph=False, jit_compile=jit
@@ -82,8 +87,7 @@ class HessianOperator:
         self._loss = compiled(lambda: objective.loss(space.values()))
         self._gradient = compiled(lambda: objective.gradient(space.values()))
         self._product = compiled(product, spec)
-        block = tf.TensorSpec((_BLOCK, space.size), space.dtype)
-        self._products = compiled(lambda rows: tf.map_fn(product, rows), block)
+        self._products = compiled(block, tf.TensorSpec((_BLOCK, space.size), space.dtype))
         validation.finite_loss(float(self.loss()))
 
     @classmethod

@@ -86,9 +86,14 @@ def survey(
         NotImplementedError: An op between the parameters and the gradient has no second derivative
             in TensorFlow; or `hvp_mode` cannot be had.
     """
-    if eager:
-        _refuse_unrepeatable(batch.example)
-    traced = batch.traced
+    try:
+        if eager:
+            _refuse_unrepeatable(batch.example)
+        traced = batch.traced
+    except LookupError as error:
+        if type(error) is not LookupError:
+            raise  # A `KeyError` or `IndexError` of the loss itself.
+        differentiability.refuse_missing(batch.example, error)
     if traced.error is None:
         differentiability.refuse(traced.graph, batch.example.space.variables)
     elif not eager:

@@ -51,6 +51,12 @@ def test_dense_is_the_matrix_of_the_products_in_a_graph_and_in_eager_code(jit, s
     np.testing.assert_allclose(tf.function(form, autograph=False)(), matrix, rtol=1e-12)
 
 
+def test_a_compiled_loop_of_products_is_in_reverse_mode():
+    assert products.dense_mode("auto", jit=True) == "reverse_over_reverse"
+    assert products.dense_mode("forward_over_reverse", jit=True) == "forward_over_reverse"
+    assert products.dense_mode("auto", jit=False) == "auto"
+
+
 LAYERS = {
     "batch normalization": ((3,), lambda k: [k.Dense(4), k.BatchNormalization(), k.Dense(2)]),
     "layer normalization": ((3,), lambda k: [k.Dense(4), k.LayerNormalization(), k.Dense(2)]),
@@ -165,6 +171,23 @@ def test_operator_is_symmetric_and_its_dense_form_agrees(operator):
     np.testing.assert_allclose(dense, dense.T, atol=1e-12)
     v = np.random.default_rng(1).normal(size=size)
     np.testing.assert_allclose(hessian_operator.matvec(v), dense @ v, atol=1e-12)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.usefixtures("float64")
+def test_the_dense_form_is_that_of_products_one_by_one(jit):
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(2)]
+    )
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    batch = rng.normal(size=(9, 3)), rng.normal(size=(9, 2))
+    operator = keras_sfn.HessianOperator.from_model(model, *batch, jit_compile=jit)
+    dense = operator.to_dense().numpy()
+    # More rows than a block has, so that the last block is not full.
+    assert dense.shape == (98, 98)
+    columns = [operator.matvec(unit).numpy() for unit in np.eye(98)]
+    np.testing.assert_allclose(dense, columns, atol=1e-13)
 
 
 def test_operator_agrees_with_differences_of_its_gradient(operator):
