@@ -21,7 +21,7 @@ from absl import app, flags
 
 from equations import catalog, published
 from equations import equation as equation_lib
-from helpers import command_line, pde_problem, pde_results, pde_training
+from helpers import command_line, pde_clock, pde_problem, pde_results, pde_training
 
 _EQUATION = flags.DEFINE_enum("equation", "poisson", list(catalog.EQUATIONS), "What is solved.")
 _OPTIMIZER = flags.DEFINE_list(
@@ -36,12 +36,6 @@ _FIRST_SECONDS = flags.DEFINE_float(
 _STEPS = flags.DEFINE_integer("steps", None, "Most steps of each method of a run.", lower_bound=1)
 _CONDITIONS = flags.DEFINE_enum(
     "conditions", "soft", ["soft", "hard"], "As terms of the loss, or by the form of the solution."
-)
-_DERIVATIVES = flags.DEFINE_enum(
-    "derivatives",
-    "forward",
-    ["forward", "tapes"],
-    "Carried through the layers, or by nested gradient tapes.",
 )
 _HIDDEN = flags.DEFINE_list("hidden", None, "Widths of the layers; the equation's by default.")
 _POINTS = flags.DEFINE_list("points", [], "Numbers of points, as in interior=900,boundary=120.")
@@ -66,10 +60,10 @@ _PUBLISHED_DIR = flags.DEFINE_string(
 _QUICK = flags.DEFINE_bool("quick", False, "A try-out in seconds, too short to tell anything.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/pde", "Where results go.")
 
-# The --quick form.
+# The --quick form: the steps end it, and no clock.
 _SMALL_HIDDEN = (6,)
 _SMALL_POINTS = 40
-_SMALL = {"seconds": 30.0, "first_seconds": 10.0, "steps": 2, "jit_compile": "false"}
+_SMALL = {"seconds": 600.0, "first_seconds": 200.0, "steps": 2, "jit_compile": "false"}
 
 
 def chains(names: Sequence[str]) -> list[list[str]]:
@@ -84,6 +78,12 @@ def chains(names: Sequence[str]) -> list[list[str]]:
             )
         if "lbfgs" in chain and _RESAMPLE.value:
             sys.exit("--optimizer=lbfgs needs fixed points. Set --resample_every=0.")
+        first = (len(chain) - 1) * _FIRST_SECONDS.value
+        if first >= _SECONDS.value:
+            sys.exit(
+                f"--optimizer={name} has no time left for {chain[-1]}: {first:g} s before it, of "
+                f"--seconds={_SECONDS.value:g}. Raise --seconds or lower --first_seconds."
+            )
     if not found:
         sys.exit("--optimizer= is empty. Name a method.")
     return found
@@ -110,7 +110,6 @@ def settings(equation: equation_lib.Equation) -> pde_problem.Settings:
     return pde_problem.Settings(
         hidden=hidden,
         conditions=_CONDITIONS.value,
-        derivatives=_DERIVATIVES.value,
         dtype=_DTYPE.value,
         weights=assignments("weights", _WEIGHTS.value),
         points=points,
@@ -161,7 +160,7 @@ def main(argv: Sequence[str]) -> None:
     table = published.table(equation.name, chosen.hidden)
     read = {} if table is None else _published(table)
     folder = command_line.output_directory(_OUTPUT_DIR.value)
-    limits = pde_training.Limits(
+    limits = pde_clock.Limits(
         seconds=_SECONDS.value,
         first_seconds=_FIRST_SECONDS.value,
         steps=_STEPS.value,

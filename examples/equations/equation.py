@@ -47,8 +47,9 @@ class Equation:
         solution: Points of shape (rows, d) -> reference values, shape (rows, 1), float64.
         hidden: Widths of the network's layers, by default.
         initialization: As of `network.Network`.
-        lift: See `jets.constrained`, for the hard form of the conditions.
-        factor: The same.
+        lift: Points -> values that meet the implied conditions, shape (rows, 1). In their hard form
+            the solution is lift + factor * network.
+        factor: Points -> values that vanish where these conditions are set.
     """
 
     name: str
@@ -68,9 +69,11 @@ class Equation:
         """Returns the terms of the loss under `"soft"` or `"hard"` conditions."""
         return tuple(term for term in self.terms if conditions == "soft" or not term.implied)
 
-    def field(self, field: jets.Field, conditions: str) -> jets.Field:
-        """Returns the field of the solution, from that of a network."""
-        return field if conditions == "soft" else jets.constrained(field, self.lift, self.factor)
+    def field(self, network: Callable[[Any], Any], conditions: str) -> jets.Field:
+        """Returns the field of the solution that a network makes."""
+        if conditions == "soft":
+            return jets.taped(network)
+        return jets.taped(lambda at: self.lift(at) + self.factor(at) * network(at))
 
 
 def check_points(equation: Equation, name: str, points: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Values and derivatives of a function at points, as residuals are made of them.
 
-A field maps points, shape (rows, d), to its jet there. Two kinds: `taped`, by nested gradient tapes
-for any function whose rows are independent, and `network.Network.field`, which carries the
-derivatives through the layers. Both give the same numbers; the second compiles faster.
+A field maps points, shape (rows, d), to its jet there. Nested gradient tapes make one of any
+function whose rows are independent. (Value and derivatives carried through the layers together gave
+the same numbers; a gradient of the loss took one and a half times as long.)
 """
 
 from __future__ import annotations
@@ -66,34 +66,3 @@ def taped(function: Callable[[Any], Any]) -> Field:
         return Jet(value, columns, bends)
 
     return field
-
-
-def constrained(field: Field, lift: Callable[[Any], Any], factor: Callable[[Any], Any]) -> Field:
-    """Returns the field of lift + factor * function, by the product rule.
-
-    With a lift that meets the conditions and a factor that vanishes where they are set, they hold
-    whatever the function is.
-
-    Args:
-        field: Of the function.
-        lift: (rows, d) -> (rows, 1).
-        factor: (rows, d) -> (rows, 1).
-    """
-    of_lift, of_factor = taped(lift), taped(factor)
-
-    def product(points: Any, first: Sequence[int] = (), second: Sequence[int] = ()) -> Jet:
-        wanted = tuple(sorted({*first, *second}))
-        u, a, b = (f(points, wanted, tuple(second)) for f in (field, of_lift, of_factor))
-        return Jet(
-            a.value + b.value * u.value,
-            {i: a.first[i] + b.first[i] * u.value + b.value * u.first[i] for i in wanted},
-            {
-                i: a.second[i]
-                + b.second[i] * u.value
-                + 2 * b.first[i] * u.first[i]
-                + b.value * u.second[i]
-                for i in second
-            },
-        )
-
-    return product

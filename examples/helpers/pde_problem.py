@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from equations import equation as equation_lib
-from equations import jets, network
+from equations import network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,6 @@ class Settings:
     Attributes:
         hidden: Widths of the network's layers.
         conditions: `"soft"`, as terms of the loss, or `"hard"`, by the form of the solution.
-        derivatives: `"forward"`, carried through the layers, or `"tapes"`, nested gradient tapes.
         dtype: Name of the precision.
         weights: Of terms, where they differ from the equation's.
         points: Numbers of points of terms, where they differ.
@@ -32,7 +31,6 @@ class Settings:
 
     hidden: Sequence[int]
     conditions: str = "soft"
-    derivatives: str = "forward"
     dtype: str = "float64"
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     points: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -73,10 +71,7 @@ class Problem:
             settings.seed,
             settings.dtype,
         )
-        of_network = jets.taped(self.network)
-        if settings.derivatives == "forward":
-            of_network = self.network.field
-        self._field = equation.field(of_network, settings.conditions)
+        self._field = equation.field(self.network, settings.conditions)
         random = np.random.default_rng(settings.seed + 1)
         inside = equation.terms[0].draw(random, settings.evaluation_points)
         self._evaluation = tf.constant(inside, settings.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 
 from equations import equation as equation_lib
 from equations import published
-from helpers import pde_training, tables
+from helpers import pde_clock, tables
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 # Points along an edge of the pictures of a solution.
 _SIDE = 101
 
-Histories = Mapping[str, Sequence[pde_training.Record]]
+Histories = Mapping[str, Sequence[pde_clock.Record]]
 
 
 def picture_points(equation: equation_lib.Equation) -> np.ndarray:
@@ -96,7 +96,7 @@ def draw_curves(path: pathlib.Path, equation: equation_lib.Equation, histories: 
 def write_history(path: pathlib.Path, histories: Histories, made_with: str) -> None:
     """Writes all records as CSV."""
     rows = [[name, *record] for name, records in histories.items() for record in records]
-    tables.write_csv(path, ["run", *pde_training.Record._fields], rows, made_with)
+    tables.write_csv(path, ["run", *pde_clock.Record._fields], rows, made_with)
 
 
 def summary(histories: Histories) -> str:

@@ -19,7 +19,7 @@ def read(path):
 
 @pytest.mark.slow
 def test_quick_form_with_a_chain_and_the_published_table(tmp_path, capsys):
-    runs = ["exact_saddle_free_newton", "adam+lbfgs"]
+    runs = ["saddle_free_newton", "adam+lbfgs"]
     scripts.call(
         EXAMPLE,
         "--quick",
@@ -50,14 +50,14 @@ def test_quick_form_with_a_chain_and_the_published_table(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_hard_conditions_and_new_points_by_the_default_method(tmp_path):
+def test_hard_conditions_and_new_points_by_the_exact_method(tmp_path):
     points = tmp_path / "points.csv"
     np.savetxt(points, np.random.default_rng(0).uniform(size=(30, 2)), delimiter=",")
     scripts.call(
         EXAMPLE,
         "--quick",
+        "--optimizer=exact_saddle_free_newton",
         "--conditions=hard",
-        "--derivatives=tapes",
         "--resample_every=1",
         "--weights=interior=2",
         f"--points_file={points}",
@@ -75,6 +75,7 @@ def test_hard_conditions_and_new_points_by_the_default_method(tmp_path):
         (["--optimizer=adam+newton"], r"unknown method: newton. Choose from saddle_free_newton"),
         (["--optimizer="], r"--optimizer= is empty"),
         (["--optimizer=lbfgs", "--resample_every=5"], r"needs fixed points"),
+        (["--optimizer=adam+lbfgs", "--seconds=10"], r"no time left for lbfgs: 10 s before it"),
         (["--weights=interior"], r"--weights=interior must be NAME=NUMBER"),
         (["--weights=interior=0"], r"`weights` must be finite and above zero. .*interior=0.0"),
         (["--weights=edge=1"], r"must be of terms of the loss: interior, boundary"),

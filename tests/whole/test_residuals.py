@@ -103,7 +103,13 @@ def loss_function(laplacian, net, weights=(0.5, 10.0)):
     return loss_fn
 
 
-@pytest.mark.parametrize("name", LAPLACIANS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "forward mode" else ())
+        for name in LAPLACIANS
+    ],
+)
 def test_curvature_agrees_with_differences_of_the_gradient(name):
     net = network()
     operator = keras_sfn.HessianOperator(
@@ -133,7 +139,7 @@ def test_all_ways_are_one_loss():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name == "a persistent tape" else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "keras.ops by hand" else pytest.mark.slow)
         for name in LAPLACIANS
     ],
 )
@@ -174,6 +180,7 @@ def test_fit_with_two_outputs_and_points_of_different_numbers():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_points_that_change_are_arguments_of_the_step():
     net = network()
     optimizer = keras_sfn.SaddleFreeNewton(jit_compile=False)
