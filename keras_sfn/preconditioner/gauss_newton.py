@@ -34,6 +34,8 @@ def sample(
 
     Raises:
         ValueError: There is no z: the loss is a function of the parameters alone.
+        NotImplementedError: A function that the loss calls, as forward mode makes them, cannot be
+            differentiated twice in a graph.
     """
     # Tensors of the graph at hand, from which the walk through it starts.
     parameters = [tf.identity(parameter) for parameter in parameters]
@@ -48,7 +50,15 @@ def sample(
     zero = tf.UnconnectedGradients.ZERO
     slopes = tf.gradients(evaluation.loss, cut, stop_gradients=cut, unconnected_gradients=zero)
     probes = [_signs(tensor, seed, 2 * index) for index, tensor in enumerate(cut)]
-    products = tf.gradients(slopes, cut, probes, stop_gradients=cut, unconnected_gradients=zero)
+    try:
+        products = tf.gradients(slopes, cut, probes, stop_gradients=cut, unconnected_gradients=zero)
+    except LookupError as error:
+        raise NotImplementedError(
+            "Directions are preconditioned by the curvature of the loss in its residuals, which "
+            "TensorFlow cannot give through nested forward mode (`ForwardAccumulator`). "
+            f"Received: {error}. Take the derivatives of the network by `tf.GradientTape`, or set "
+            "`krylov_dimension` to a number."
+        ) from error
     noise = [
         tf.sqrt(tf.maximum(probe * product, 0)) * _signs(probe, seed, 2 * index + 1)
         for index, (probe, product) in enumerate(zip(probes, products, strict=True))

@@ -136,22 +136,36 @@ def test_all_ways_are_one_loss():
     np.testing.assert_allclose(losses, losses[0], rtol=1e-12)
 
 
+def losses_of(optimizer, name, steps=12):
+    net = network()
+    loss_fn = loss_function(LAPLACIANS[name], net)
+    step = tf.function(lambda: optimizer.minimize(loss_fn, net.trainable_variables))
+    losses = [float(step()) for _ in range(steps)]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
+    return losses
+
+
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=() if name == "keras.ops by hand" else pytest.mark.slow)
         for name in LAPLACIANS
+        if name != "forward mode"
     ],
 )
 def test_minimize_takes_preconditioned_steps(name):
-    net = network()
     optimizer = keras_sfn.SaddleFreeNewton(jit_compile=False)
-    loss_fn = loss_function(LAPLACIANS[name], net)
-    step = tf.function(lambda: optimizer.minimize(loss_fn, net.trainable_variables))
-    losses = [float(step()) for _ in range(12)]
+    losses = losses_of(optimizer, name)
     assert optimizer.options_in_use["preconditioner"] == "kronecker"
-    assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.slow
+def test_nested_forward_mode_is_refused_with_what_to_use_instead():
+    with pytest.raises(
+        NotImplementedError, match=r"by `tf.GradientTape`, or set `krylov_dimension"
+    ):
+        losses_of(keras_sfn.SaddleFreeNewton(jit_compile=False), "forward mode", steps=1)
 
 
 class Residuals(keras.Model):
