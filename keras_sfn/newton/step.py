@@ -63,12 +63,15 @@ class Problem(NamedTuple):
         span: Makes the subspace, from the Hessian at the current point (perhaps that of a part of
             the batch).
         agree: See `subspaces.Agree`.
+        project: Displacement -> the one that is carried out in its place, to which `loss` is that
+            of the first: the same, where nothing constrains the point.
     """
 
     loss: Callable[[tf.Tensor], tf.Tensor]
     gradient: Callable[[tf.Tensor], tf.Tensor]
     span: subspaces.Span
     agree: subspaces.Agree = lambda value: value
+    project: Callable[[tf.Tensor], tf.Tensor] = lambda displacement: displacement
 
 
 class Settings(NamedTuple):
@@ -169,7 +172,7 @@ def newton_step(
     )
     if settings.leave_saddles:
         choice = _leave_saddle(restricted, settings.damping, expand, loss, reduced, choice)
-    step = problem.agree(expand(choice.position))
+    step = problem.agree(problem.project(expand(choice.position)))
     # The loss may be finite where the step is not (a weight that the loss has saturated in).
     finite_step = tf.math.is_finite(choice.trial_loss) & tf.reduce_all(tf.math.is_finite(step))
     outcome = tf.where(choice.accepted, _ACCEPTED, _NO_DECREASE)

@@ -18,7 +18,7 @@ from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.newton import effort as effort_lib
 from keras_sfn.newton import step as step_lib
 from keras_sfn.newton import subspaces
-from keras_sfn.objective import parameter_space, replicas
+from keras_sfn.objective import constraints, parameter_space, replicas
 from keras_sfn.optimizers import arguments as arguments_lib
 from keras_sfn.optimizers import last_step
 from keras_sfn.preconditioner import preconditioned_space
@@ -86,9 +86,11 @@ def run(
         values = space.values()
         evaluation, gradient = loss.whole.evaluation_and_gradient(values, hold_constants=True)
         updated[:] = [variable for variable, _ in evaluation.updates]
+        allowed = constraints.Constraints(space, values, gradient)
+        gradient = allowed.gradient
         state = read()
         result = step_lib.newton_step(
-            _problem(loss, arguments, state, values, jit_products),
+            _problem(loss, arguments, state, values, jit_products, allowed),
             arguments.settings,
             evaluation.loss,
             state.learning_rate,
@@ -155,13 +157,14 @@ def _problem(
     state: StepState,
     values: parameter_space.Point,
     jit_products: bool,
+    allowed: constraints.Constraints,
 ) -> step_lib.Problem:
     """Returns the function to lower and the subspace in which that is done."""
     space = loss.whole.space
     mode = loss.survey.hvp_mode
     if arguments.kind is arguments_lib.StepKind.WHOLE:
         mode = products.dense_mode(mode, jit_products)
-    matvec = products.hessian_vector_product(loss.curvature, values, mode)
+    matvec = allowed.masked(products.hessian_vector_product(loss.curvature, values, mode))
     agree = collectives.agree
     chosen = arguments.in_use
     span: subspaces.Span
@@ -181,8 +184,9 @@ def _problem(
             matvec, chosen["krylov_dimension"], chosen["reorthogonalize"], agree
         )
     return step_lib.Problem(
-        loss=lambda displacement: loss.whole.loss(space.displaced(values, displacement)),
-        gradient=lambda displacement: loss.whole.gradient(space.displaced(values, displacement)),
+        loss=lambda displacement: loss.whole.loss(allowed.moved(displacement)),
+        gradient=lambda displacement: allowed.slope(loss.whole.gradient, displacement),
         span=span,
         agree=agree,
+        project=allowed.step,
     )

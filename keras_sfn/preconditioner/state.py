@@ -13,8 +13,8 @@ from keras_sfn.curvature import products
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.krylov import loops, precision, vectors
 from keras_sfn.newton import step as step_lib
+from keras_sfn.objective import constraints, parameter_space
 from keras_sfn.objective import objective as objective_lib
-from keras_sfn.objective import parameter_space
 from keras_sfn.preconditioner import gauss_newton, kronecker, preconditioned_space
 
 # Steps from one approximation to the next, and those of the first that have one besides.
@@ -88,6 +88,7 @@ class PreconditionerState:
     ) -> None:
         self.blocks = kronecker.layer_blocks(variables)
         self._size = sum(block.size for block in self.blocks)
+        self._constrained = constraints.any_of(variables)
         length = kronecker.moments_length(self.blocks)
 
         def add(name: str, *shape: int) -> keras.Variable:
@@ -228,8 +229,10 @@ class PreconditionerState:
         curvature = tf.convert_to_tensor(self._last_curvature)
         if last_step is not None:
             # The sign as state: XLA would do ahead of the loop all that depends on none.
+            # A step that was projected has another norm than the one that P was seen along.
+            unknown = factors.renewed | self._constrained
             curvature, _ = loops.at_most_once(
-                factors.renewed,
+                unknown,
                 lambda _, sign: (_curvature_along(preconditioner, sign * last_step), -sign),
                 curvature,
                 tf.ones_like(curvature),
