@@ -91,6 +91,17 @@ def refuse_unrepeatable(ops: frozenset[str]) -> None:
         raise ValueError(UNREPEATABLE.format(found=f"It holds the ops {', '.join(found)}"))
 
 
+def has_own_gradients(graph: Any) -> bool:
+    """Whether an op of a traced loss has a gradient that is not TensorFlow's for its type.
+
+    So it is with `tf.custom_gradient`, which TensorFlow and Keras use themselves too.
+    """
+    nodes = _nodes(graph.as_graph_def())
+    return any(
+        "_gradient_op_type" in node.attr and _GRADIENT_SCOPE not in node.name for node in nodes
+    )
+
+
 def calls_stop_gradient(graph: Any) -> bool:
     """Whether a traced loss stops gradients, at its top level."""
     return any(second_derivatives.CONSTANT in op.name for op in graph.get_operations())

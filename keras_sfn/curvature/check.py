@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_sfn import validation
 from keras_sfn.backend import devices, graphs
-from keras_sfn.curvature import differences, products, smooth_pieces, survey
+from keras_sfn.curvature import differences, products, slopes, smooth_pieces, survey
 from keras_sfn.curvature import report as report_lib
 from keras_sfn.krylov.precision import epsilon
 from keras_sfn.objective import batches, model_loss, parameter_space
@@ -40,8 +40,9 @@ def check_curvature(
     For random directions v, H v as the optimizers compute it against Ridders' extrapolation of
     (g(x + h v) - g(x - h v)) / 2h, variable by variable. The steps h are relative to the size of
     each variable and chosen for the dtype. Where the network has kinks (ReLU, max-pooling) the
-    differences stay on the smooth piece at hand, so that a kink is not taken for an error. The
-    model is not changed.
+    differences stay on the smooth piece at hand, so that a kink is not taken for an error. And the
+    gradient itself against differences of the loss: it is another where gradients pass through
+    rounding or are reversed. The model is not changed.
 
     Example:
     >>> report = keras_sfn.check_curvature(model, x[:32], y[:32])
@@ -92,9 +93,10 @@ def check_curvature(
     tolerance = _TOLERANCE[precision] if tolerance is None else tolerance
     rng = np.random.default_rng(seed)
 
-    found, expected, errors = [], [], []
+    found, expected, errors, directions = [], [], [], []
     for _ in range(num_directions):
         along = (scale * rng.normal(size=space.size)).astype(space.dtype).astype("float64")
+        directions.append(along)
         found.append(matvec(along))
         line = functools.partial(_on_line, gradient, point, along)
         difference, error = differences.derivative(line, _FIRST_STEP[precision], parts)
@@ -110,7 +112,16 @@ def check_curvature(
         epsilon=epsilon(space.dtype),
         has_free_kinks=piece.has_free_kinks,
     )
-    return report_lib.CurvatureReport(checks, tolerance, piece.num_kinks)
+    # Along the gradient too, where the loss changes most.
+    steepest = scale**2 * gradient(point)
+    norm = np.linalg.norm(steepest)
+    if 0 < norm < np.inf:
+        directions.append(steepest * np.linalg.norm(scale) / norm)
+    slope = report_lib.GradientCheck(verdict=report_lib.UNRESOLVED)
+    if precision != "half":
+        kinks = piece.num_kinks > 0 or piece.has_free_kinks
+        slope = slopes.check(rows, directions, _FIRST_STEP[precision], tolerance, has_kinks=kinks)
+    return report_lib.CurvatureReport(checks, tolerance, piece.num_kinks, slope)
 
 
 def _product(objective: objective_lib.Loss, mode: str) -> Callable[[np.ndarray], np.ndarray]:

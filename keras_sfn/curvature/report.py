@@ -11,7 +11,7 @@ RIGHT, NONE, WRONG, UNRESOLVED = "right", "right (zero)", "wrong", "not resolved
 
 # Estimates of the error of differences scatter by a few times; where there is no curvature, product
 # and difference are both rounding, and the ratio of two such numbers scatters by more.
-_SAFETY, _SAFETY_AT_ZERO = 3, 10
+SAFETY, _SAFETY_AT_ZERO = 3, 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,22 +35,41 @@ class VariableCheck:
     verdict: str
 
 
+@dataclasses.dataclass(frozen=True)
+class GradientCheck:
+    """The comparison of the gradient with differences of the loss.
+
+    Attributes:
+        relative_error: |slope - difference| over the larger of the two, over all directions.
+        verdict: As of `VariableCheck`, but never `"right (zero)"`. Near a minimum it may not be
+            resolved, nor is it in half precision.
+        held: Whether the loss changes otherwise where what is under `stop_gradient` is not held
+            constant.
+    """
+
+    relative_error: float = 0.0
+    verdict: str = RIGHT
+    held: bool = False
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class CurvatureReport:
-    """What `check_curvature` found; true where every variable's curvature is right.
+    """What `check_curvature` found; true where gradient and every variable's curvature are right.
 
     Attributes:
         variables: One `VariableCheck` for each trainable variable.
         tolerance: Largest relative error that counts as right.
         num_kinks: Number of ops with kinks (ReLU, max-pooling) that were continued smoothly.
+        gradient: Whether the gradient is the derivative of the loss.
     """
 
     variables: tuple[VariableCheck, ...]
     tolerance: float
     num_kinks: int
+    gradient: GradientCheck = GradientCheck()
 
     def __bool__(self) -> bool:
-        return not self._failed()
+        return not self._failed() and self.gradient.verdict != WRONG
 
     def __str__(self) -> str:
         header = ["variable", "shape", "relative error", "verdict"]
@@ -70,12 +89,28 @@ class CurvatureReport:
             else "The curvature is right"
         )
         lines.append(f"{summary} (tolerance {self.tolerance:g}, {self.num_kinks} kinks held).")
+        lines.extend(_of_gradient(self.gradient))
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _failed(self) -> int:
         return sum(check.verdict not in (RIGHT, NONE) for check in self.variables)
+
+
+def _of_gradient(gradient: GradientCheck) -> list[str]:
+    if gradient.verdict == WRONG:
+        return [
+            "The gradient is not the derivative of the loss (relative error "
+            f"{gradient.relative_error:.1e}): rounding that lets gradients through, or a reversed "
+            "gradient. Steps follow the gradient and are judged by the loss."
+        ]
+    if gradient.held:
+        return [
+            "What is under `stop_gradient` changes with the variables. Each step lowers the loss "
+            "with that held constant; the loss itself may rise."
+        ]
+    return []
 
 
 def judge(
@@ -117,7 +152,7 @@ def judge(
             verdict = NONE
         elif distance <= tolerance * size:
             verdict = RIGHT
-        elif has_free_kinks or distance <= _SAFETY * uncertainty:
+        elif has_free_kinks or distance <= SAFETY * uncertainty:
             verdict = UNRESOLVED
         else:
             verdict = WRONG

@@ -59,6 +59,11 @@ class Traced(NamedTuple):
         return max([1, *(shape[1] or 1 for shape in shapes)])
 
     @property
+    def has_own_gradients(self) -> bool:
+        """Whether an op of the loss has another gradient than TensorFlow's for its type."""
+        return self.graph is not None and graphs.has_own_gradients(self.graph)
+
+    @property
     def stops_gradient(self) -> bool:
         """Whether the loss calls `stop_gradient` outside loops and branches."""
         return self.graph is not None and graphs.calls_stop_gradient(self.graph)
