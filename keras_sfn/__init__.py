@@ -40,12 +40,19 @@ __all__ = [
     "lanczos",
 ]
 
-# `compile(optimizer="saddle_free_newton")` looks a name up here, without a package prefix.
+# `compile(optimizer="saddle_free_newton")` looks a name up here, without a package prefix. As Keras
+# knows its own optimizers, "adam" and "Adam", so are the names of the classes known here.
 _keras.saving.get_custom_objects().update(
     {
+        "DampedNewton": DampedNewton,
+        "ExactSaddleFreeNewton": ExactSaddleFreeNewton,
+        "SaddleFreeNewton": SaddleFreeNewton,
         "damped_newton": DampedNewton,
+        "dampednewton": DampedNewton,
         "exact_saddle_free_newton": ExactSaddleFreeNewton,
+        "exactsaddlefreenewton": ExactSaddleFreeNewton,
         "saddle_free_newton": SaddleFreeNewton,
+        "saddlefreenewton": SaddleFreeNewton,
     }
 )
 _second_derivatives.install()

@@ -7,6 +7,9 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+# Characters of a value that an error shows: what comes after it is the remedy.
+_LONGEST = 200
+
 REFUSED_KERAS_OPTIONS = {
     "clipnorm": "It would cut the step of each variable by itself; set `max_step_norm` instead.",
     "clipvalue": "It would cut single coordinates of a step; set `max_step_norm` instead.",
@@ -19,32 +22,39 @@ REFUSED_KERAS_OPTIONS = {
 def refuse_keras_options(options: dict[str, Any]) -> None:
     """Raises for every option that is set, with the reason where Keras knows the option."""
     for name, value in options.items():
-        if name == "max_consecutive_rejections":
-            raise ValueError(
-                f"`{name}` is an attribute: set it on the optimizer, as in optimizer.{name} = 3. "
-                f"Received: {name}={value!r} in the constructor."
-            )
         if name not in REFUSED_KERAS_OPTIONS:
             raise ValueError(
-                f"`{name}` is not an argument of this optimizer. Received: {name}={value!r}. "
+                f"`{name}` is not an argument of this optimizer. Received: {name}={shown(value)}. "
                 "See the arguments in `help(keras_sfn.SaddleFreeNewton)`."
             )
         if value is not None:
             raise ValueError(
                 f"`{name}` is not supported by `keras_sfn` optimizers. Received: "
-                f"{name}={value!r}. {REFUSED_KERAS_OPTIONS[name]}"
+                f"{name}={shown(value)}. {REFUSED_KERAS_OPTIONS[name]}"
             )
 
 
-def integer_at_least(name: str, value: Any, least: int, *, optional: bool = False) -> None:
-    """Raises unless `value` is an integer >= `least` (or None where `optional`)."""
-    if optional and value is None:
+def integer_at_least(
+    name: str, value: Any, least: int, *, optional: bool = False, auto: bool = False
+) -> None:
+    """Raises unless `value` is an integer >= `least`, or one of the alternatives.
+
+    Args:
+        name: Of the argument.
+        value: Of the argument.
+        least: The least integer.
+        optional: Whether None is one of them.
+        auto: Whether `"auto"` is one of them.
+    """
+    if (optional and value is None) or (auto and isinstance(value, str) and value == "auto"):
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        alternative = " or None" if optional else ""
+        others = [text for text, allowed in (('"auto"', auto), ("None", optional)) if allowed]
+        rule = ", ".join([f"an integer >= {least}", *others[:-1]])
+        rule = " or ".join([rule, *others[-1:]])
         raise ValueError(
-            f"`{name}` must be an integer >= {least}{alternative}. Received: {name}={value!r}. "
-            f"Use {name}={least} or more{', or None' if optional else ''}."
+            f"`{name}` must be {rule}. Received: {name}={shown(value)}. "
+            f"Use {name}={least} or more{''.join(f', or {text}' for text in others)}."
         )
 
 
@@ -55,7 +65,7 @@ def positive(name: str, value: Any, *, optional: bool = False) -> None:
     if not _is_number(value) or not 0 < value < math.inf:
         raise ValueError(
             f"`{name}` must be a finite number > 0{' or None' if optional else ''}. "
-            f"Received: {name}={value!r}. Use for example {name}=1.0."
+            f"Received: {name}={shown(value)}. Use for example {name}=1.0."
         )
 
 
@@ -68,7 +78,7 @@ def within(name: str, value: Any, least: float, most: float, *, optional: bool =
         alternative = " or None" if optional else ""
         raise ValueError(
             f"`{name}` must be a finite number {rule}{alternative}. "
-            f"Received: {name}={value!r}. Use for example {name}={least}."
+            f"Received: {name}={shown(value)}. Use for example {name}={least}."
         )
 
 
@@ -76,7 +86,7 @@ def boolean(name: str, value: Any) -> None:
     """Raises unless `value` is True or False."""
     if not isinstance(value, bool):
         raise ValueError(
-            f"`{name}` must be True or False. Received: {name}={value!r}. Pass one of the two."
+            f"`{name}` must be True or False. Received: {name}={shown(value)}. Pass one of the two."
         )
 
 
@@ -85,7 +95,7 @@ def one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
     if not any(type(value) is type(choice) and value == choice for choice in allowed):
         raise ValueError(
             f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
-            f"Received: {name}={value!r}. Pass one of these."
+            f"Received: {name}={shown(value)}. Pass one of these."
         )
 
 
@@ -94,7 +104,7 @@ def positive_values(name: str, values: Any) -> tuple[float, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) == 0:
         raise ValueError(
             f"`{name}` must be a non-empty list or tuple of numbers > 0. "
-            f"Received: {name}={values!r}. Pass for example (1.0, 0.1, 0.01)."
+            f"Received: {name}={shown(values)}. Pass for example (1.0, 0.1, 0.01)."
         )
     for value in values:
         positive(f"{name}[...]", value)
@@ -105,8 +115,8 @@ def damping_value(value: Any) -> float:
     """Returns a fixed damping as a float; raises unless it is a finite number >= 0."""
     if not _is_number(value) or not 0 <= value < math.inf:
         raise ValueError(
-            '`damping` must be "search", "adaptive", a finite number >= 0 or a list of numbers > 0 '
-            f"to search. Received: damping={value!r}. Pass one of these."
+            '`damping` must be "auto", "search", "adaptive", a finite number >= 0 or a list of '
+            f"numbers > 0 to search. Received: damping={shown(value)}. Pass one of these."
         )
     return float(value)
 
@@ -127,9 +137,19 @@ def learning_rate(value: Any) -> Any:
     if not 0 <= value < math.inf:
         raise ValueError(
             "`learning_rate` must be a finite number >= 0, a schedule or a callable. "
-            f"Received: learning_rate={value!r}. 1.0 takes the full step."
+            f"Received: learning_rate={shown(value)}. 1.0 takes the full step."
         )
     return float(value)
+
+
+def shown(value: Any) -> str:
+    """Returns what an error shows of a value: of arrays, tensors and variables no numbers."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None and shape != ():
+        name = getattr(dtype, "name", dtype)
+        return f"a {type(value).__name__} of shape {shape} and dtype {name}"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _is_number(value: Any) -> bool:

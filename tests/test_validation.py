@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_sfn import validation
 
@@ -54,7 +55,7 @@ def test_positive_values_gives_floats():
 
 @pytest.mark.parametrize("value", [-1, -1e-9, math.nan, math.inf, "newton", None, True])
 def test_damping_value(value):
-    with pytest.raises(ValueError, match='`damping` must be "search", "adaptive", a finite number'):
+    with pytest.raises(ValueError, match='`damping` must be "auto", "search", "adaptive", a'):
         validation.damping_value(value)
 
 
@@ -96,3 +97,19 @@ def test_within_without_an_upper_end():
     validation.within("decay", 1e30, 0, math.inf)
     with pytest.raises(ValueError, match=r"`decay` must be a finite number >= 0 or None"):
         validation.within("decay", math.inf, 0, math.inf, optional=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("10", "'10'"),
+        (None, "None"),
+        (2.5, "2.5"),
+        (np.zeros((30, 40)), "a ndarray of shape (30, 40) and dtype float64"),
+        (tf.zeros((30, 40)), "a EagerTensor of shape (30, 40) and dtype float32"),
+        (tf.Variable(tf.zeros(1000)), "a ResourceVariable of shape (1000,) and dtype float32"),
+        (list(range(1000)), str(list(range(1000)))[:200] + "..."),
+    ],
+)
+def test_errors_show_no_thousand_numbers(value, text):
+    assert validation.shown(value) == text

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
+from keras_sfn import validation
 from keras_sfn.krylov import vectors
 
 # A vector of shape (n,), or one tensor a variable, for which no vector is made and taken apart.
@@ -116,8 +117,8 @@ def _check_variable(variable: keras.Variable) -> None:
     if not isinstance(variable, keras.Variable):
         raise TypeError(
             "`variables` must be `keras.Variable` objects, because the loss is evaluated at trial "
-            f"points through `keras.StatelessScope`. Received: {variable!r}. Wrap the value as "
-            "`keras.Variable(value)`."
+            f"points through `keras.StatelessScope`. Received: {validation.shown(variable)}. Wrap "
+            "the value as `keras.Variable(value)`."
         )
     dtype = _storage_dtype(variable)
     if not keras.backend.is_float_dtype(dtype):

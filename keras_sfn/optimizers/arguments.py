@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ from keras_sfn.objective import traced as traced_lib
 from keras_sfn.optimizers import memory
 
 DEFAULT_DAMPING_GRID = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+
+# A smaller constant factor on the step is taken for the rate of a first-order optimizer.
+_SMALL_STEP = 0.01
 
 
 class Method(NamedTuple):
@@ -284,6 +289,24 @@ def parted(named: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return own, of_keras
 
 
+def warn_of_small_steps(learning_rate: Any) -> None:
+    """Warns of a constant learning rate that was meant for a first-order optimizer.
+
+    Args:
+        learning_rate: As an optimizer's constructor got it from a user.
+    """
+    # Zero stands still on purpose; schedules and callbacks lower the rate on purpose.
+    if isinstance(learning_rate, float) and 0 < learning_rate < _SMALL_STEP:
+        warnings.warn(
+            "`learning_rate` is a factor on the whole step, not the rate of Adam or SGD: 1.0 is "
+            f"the full step. Received: learning_rate={learning_rate:g}, which trains "
+            f"{1 / learning_rate:.0f} times slower. Leave it at 1.0; for shorter steps use "
+            "`max_step_norm`, or `damping`.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 def _complete(passed: dict[str, Any]) -> dict[str, Any]:
     """Checks arguments and returns them with what stands in for those not taken."""
     for name, value in passed.items():
@@ -341,8 +364,7 @@ def _optional_count(name: str, value: Any) -> None:
 
 
 def _count_or_auto(name: str, value: Any) -> None:
-    if value != "auto":
-        validation.integer_at_least(name, value, 1, optional=True)
+    validation.integer_at_least(name, value, 1, optional=True, auto=True)
 
 
 def _directions(name: str, value: Any) -> None:

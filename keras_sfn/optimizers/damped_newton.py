@@ -31,7 +31,8 @@ class DampedNewton(newton_optimizer.NewtonOptimizer):
     Args:
         {{learning_rate}}
         krylov_dimension: Integer >= 1, Lanczos vectors a step; or None for the whole Hessian, as in
-            `ExactSaddleFreeNewton`, without the previous step and without XLA.
+            `ExactSaddleFreeNewton`, without the previous step and without XLA; or `"auto"`, as in
+            `SaddleFreeNewton`.
         {{damping}}
         {{curvature_batch_size}}
         {{micro_batch_size}}
@@ -59,9 +60,9 @@ class DampedNewton(newton_optimizer.NewtonOptimizer):
     def __init__(
         self,
         learning_rate: Any = 1.0,
-        krylov_dimension: int | None = 10,
+        krylov_dimension: int | str | None = 10,
         damping: str | float | Sequence[float] = "search",
-        curvature_batch_size: int | None = None,
+        curvature_batch_size: int | str | None = None,
         micro_batch_size: int | None = None,
         inner_steps: int = 1,
         use_previous_step: bool = True,

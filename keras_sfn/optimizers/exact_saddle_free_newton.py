@@ -58,7 +58,7 @@ class ExactSaddleFreeNewton(newton_optimizer.NewtonOptimizer):
         self,
         learning_rate: Any = 1.0,
         damping: str | float | Sequence[float] = "search",
-        curvature_batch_size: int | None = None,
+        curvature_batch_size: int | str | None = None,
         micro_batch_size: int | None = None,
         inner_steps: int = 1,
         hvp_mode: str = "auto",

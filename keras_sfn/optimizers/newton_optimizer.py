@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,13 +12,15 @@ from absl import logging
 
 from keras_sfn import validation
 from keras_sfn.backend import collectives, devices
+from keras_sfn.curvature import slopes
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import effort as effort_lib
-from keras_sfn.objective import batches, parameter_space, replica_batch
+from keras_sfn.objective import batches, constraints, parameter_space, replica_batch
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.optimizers import (
     arguments,
+    caught,
     dropout_seed,
     failures,
     last_step,
@@ -58,8 +61,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             NotImplementedError: See `devices.refuse_strategy`.
         """
         devices.refuse_strategy()
+        # As `get_config` gives it: the constructor takes all of that.
+        limit = others.pop("max_consecutive_rejections", failures.MOST_IN_A_ROW)
         validation.refuse_keras_options(others)
         own, of_keras = arguments.parted(named)
+        arguments.warn_of_small_steps(of_keras["learning_rate"])
         checked = arguments.Arguments(own, method)
         super().__init__(**of_keras)
         self._arguments = checked
@@ -68,7 +74,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             setattr(self, name, value)
         self._own_names = tuple(own)
         self._described = False
-        self.max_consecutive_rejections = failures.MOST_IN_A_ROW
+        self.max_consecutive_rejections = limit
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments and `max_consecutive_rejections`, for JSON."""
@@ -85,9 +91,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     ) -> NewtonOptimizer:
         """Returns an optimizer from what `get_config` gave."""
         config = dict(config)
-        limit = config.pop("max_consecutive_rejections", failures.MOST_IN_A_ROW)
+        # A rate that a callback has lowered, or a schedule's: no reason for the constructor's
+        # warning.
+        rate = config.get("learning_rate")
+        if isinstance(rate, float):
+            del config["learning_rate"]
         optimizer: NewtonOptimizer = super().from_config(config, custom_objects)
-        optimizer.max_consecutive_rejections = limit
+        if isinstance(rate, float):
+            optimizer.learning_rate = validation.learning_rate(rate)
         return optimizer
 
     @property
@@ -147,7 +158,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._last_step = last_step.LastStepRecord(
             self._arguments.largest_dimension(space.size), space.dtype
         )
-        self._warned = False
+        self._slopes = slopes.SlopeRecord()
+        self._warned = self._warned_of_slopes = False
 
     @property
     def rejected_steps(self) -> keras.Variable:
@@ -198,10 +210,17 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             FloatingPointError: `max_consecutive_rejections` steps in a row were not finite.
         """
         if self.built:
+            self._warn_of_slopes()
             counts = self._failures.numpy()
             self._warned = failures.warn_or_raise(
                 counts, self.max_consecutive_rejections, self._warned
             )
+
+    def _warn_of_slopes(self) -> None:
+        message = None if self._warned_of_slopes else self._slopes.message()
+        if message is not None:
+            self._warned_of_slopes = True
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def minimize(
         self, loss_fn: Callable[[], Any], variables: Sequence[keras.Variable]
@@ -282,13 +301,21 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             The scalar loss before the step, and the outputs of the pass at that point.
         """
         devices.refuse_strategy()
+        catcher = caught.in_force()
+        if catcher is not None:
+            catcher.stepped(self)
         space = batch.space
         self._refuse_too_large(space)
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(space.variables)
         self._refuse_unknown(space.variables)
+        _refuse_float16(space.variables)
+        constraints.enforce(space.variables)
         loss = self._frozen(batch, jit_of_model)
+        if loss.survey.traced.has_own_gradients:
+            first = tf.equal(self._iterations.value, 0)
+            self._slopes.measure(loss.whole, loss.survey.jit_compile, first)
         factors = None
         if self._arguments.kind.preconditioned:
             factors = self._factors.renew(loss, self._iterations.value, self.seed)
@@ -447,11 +474,37 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """Adds the finished step, which arrives in the place of a gradient."""
         self.assign_add(variable, gradient)
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> NoReturn:
-        """Refuses: a second-order step cannot be computed from gradients alone."""
-        raise ValueError(
-            "`apply` and `apply_gradients` cannot be used with `keras_sfn` optimizers: the step "
-            "needs Hessian-vector products of the loss, not only its gradient. In a hand-written "
-            "loop or a custom `train_step`, call `optimizer.minimize(loss_fn, variables)` with a "
-            "`loss_fn()` that returns the scalar loss."
-        )
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Refuses: a second-order step cannot be computed from gradients alone.
+
+        In a model's own `train_step` that `fit` runs, it takes a step on the loss that the
+        gradients are of.
+
+        Raises:
+            ValueError: Always, elsewhere.
+        """
+        catcher = caught.in_force()
+        if catcher is None:
+            raise ValueError(_NO_GRADIENTS)
+        catcher.applied(self, grads, trainable_variables)
+
+
+_NO_GRADIENTS = (
+    "`apply` and `apply_gradients` work with `keras_sfn` optimizers in the `train_step` of a model "
+    "that `fit` trains on one device, and nowhere else: the step needs Hessian-vector products of "
+    "the loss, not only its gradient. In a loop of your own put this in the place of the tape and "
+    "of this call:\n\n"
+    "    def loss_fn():\n"
+    "        return ...  # the scalar loss, as it was made under the tape\n"
+    "    loss = optimizer.minimize(loss_fn, variables)"
+)
+
+
+def _refuse_float16(variables: Sequence[keras.Variable]) -> None:
+    for variable in variables:
+        if variable.value.dtype == tf.float16:
+            raise ValueError(
+                "`keras_sfn` optimizers train no float16 variables: gradients and curvatures leave "
+                f"its range, and a loss scale would scale steps. Received: `{variable.path}` of "
+                "dtype float16. Use the policy `mixed_bfloat16`, `bfloat16` or `float32`."
+            )

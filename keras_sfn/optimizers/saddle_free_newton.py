@@ -49,7 +49,8 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
             step, three for a loss with loops (recurrent layers), or four where no part of the rows
             can be taken for all (`minimize`). Where the first step finds that this does not apply
             (on several replicas, and for a loss of the parameters alone, without rows), `"auto"` is
-            ten Lanczos vectors, and the log says why.
+            ten Lanczos vectors, and the log says why. None: the whole Hessian, as in
+            `ExactSaddleFreeNewton`, without the previous step and without XLA.
         damping: `"adaptive"` follows the reduction ratio (Levenberg-Marquardt). `"search"` looks
             along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for the lowest loss of the
             batch, at the first step (and after a rejection) over all of it, later to both sides of
@@ -91,7 +92,7 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
     def __init__(
         self,
         learning_rate: Any = 1.0,
-        krylov_dimension: int | str = "auto",
+        krylov_dimension: int | str | None = "auto",
         damping: str | float | Sequence[float] = "auto",
         curvature_batch_size: int | str | None = "auto",
         preconditioned_directions: int | str = "auto",

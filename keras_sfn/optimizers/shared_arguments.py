@@ -12,18 +12,21 @@ import keras
 _TEXTS = {
     "learning_rate": """
         Float, `keras.optimizers.schedules.LearningRateSchedule` or callable; factor on the step.
-        1.0 is the full Newton-like step.""",
+        1.0 is the full Newton-like step. A float below 0.01, as one would give Adam, is warned
+        of.""",
     "damping": """
         `"search"` looks along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for the
         lowest loss of the batch. The first step, and one after a rejection, tries the whole grid;
         later ones both sides of the last value. A list of floats > 0 is such a grid. `"adaptive"`
         follows the reduction ratio (Levenberg-Marquardt). A float >= 0 is used as it is, in units
-        of curvature. Under all but a float a step that does not lower the loss of its batch is
-        rejected and leaves the parameters.""",
+        of curvature. `"auto"` is the first, or the third with preconditioned directions. Under all
+        but a float a step that does not lower the loss of its batch is rejected and leaves the
+        parameters.""",
     "curvature_batch_size": """
-        Integer >= 1 or None. The Hessian is that of the first so many rows of the batch; loss and
-        gradient always see all rows. Needs losses that are means over rows (Keras's default), and
-        `fit`.""",
+        Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of the first so many rows of
+        the batch; loss and gradient always see all rows. A number needs losses that are means over
+        rows (Keras's default), and `fit`. `"auto"` is all rows, but with preconditioned
+        directions.""",
     "micro_batch_size": """
         Integer >= 1 or None. A batch with more rows is evaluated in slices of so many, and
         activations take the memory of one slice. The step is the same to rounding, but that

@@ -1,3 +1,8 @@
+import copy
+import pickle
+import re
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -273,3 +278,95 @@ def test_the_exact_method_has_no_krylov_space():
     with pytest.raises(ValueError, match="`krylov_dimension` is not an argument"):
         keras_sfn.ExactSaddleFreeNewton(krylov_dimension=3)
     assert keras_sfn.DampedNewton(krylov_dimension=None).get_config()["krylov_dimension"] is None
+
+
+CHANGED = {"learning_rate": 0.5, "damping": 0.1, "max_step_norm": 2.0, "weight_decay": 0.01}
+COPIES = {
+    "the constructor": lambda one: type(one)(**one.get_config()),
+    "from_config": lambda one: type(one).from_config(one.get_config()),
+    "serialize": lambda one: keras.optimizers.deserialize(keras.optimizers.serialize(one)),
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda one: pickle.loads(pickle.dumps(one)),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("way", COPIES)
+def test_every_way_to_copy_an_optimizer_that_works_with_adam(way, name):
+    optimizer = NAMES[name](**CHANGED)
+    optimizer.max_consecutive_rejections = 3
+    again = COPIES[way](optimizer)
+    assert again is not optimizer
+    assert again.get_config() == optimizer.get_config()
+    assert again.max_consecutive_rejections == 3
+
+
+@pytest.mark.parametrize("optimizer", NAMES.values())
+def test_names_of_classes_are_known_as_those_of_keras(optimizer):
+    name = optimizer.__name__
+    for spelling in (name, name.lower()):
+        assert type(keras.optimizers.get(spelling)) is optimizer
+
+
+@pytest.mark.parametrize("optimizer", NAMES.values())
+@pytest.mark.parametrize("rate", [1e-3, 0.0099])
+def test_the_learning_rate_of_adam_is_warned_of(optimizer, rate):
+    with pytest.warns(UserWarning, match=r"factor on the whole step, not the rate of Adam") as seen:
+        optimizer(rate)
+    assert [warning.filename for warning in seen] == [__file__]
+
+
+def lowered_by_a_callback():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras_sfn.SaddleFreeNewton(), "mse")
+    callback = keras.callbacks.ReduceLROnPlateau(factor=1e-3, patience=0, min_delta=1e9)
+    callback.set_model(model)
+    for epoch in range(3):
+        callback.on_epoch_end(epoch, {"val_loss": 1.0})
+    return model.optimizer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras_sfn.SaddleFreeNewton(0.01),
+        lambda: keras_sfn.SaddleFreeNewton(1),
+        lambda: keras_sfn.SaddleFreeNewton(0.0),
+        lambda: keras_sfn.SaddleFreeNewton(keras.optimizers.schedules.CosineDecay(1e-3, 10)),
+        lambda: keras_sfn.SaddleFreeNewton(lambda: 1e-3),
+        lowered_by_a_callback,
+        lambda: keras_sfn.SaddleFreeNewton.from_config(lowered_by_a_callback().get_config()),
+    ],
+)
+def test_other_learning_rates_are_not(make):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        optimizer = make()
+    if isinstance(optimizer._learning_rate, keras.Variable):
+        assert optimizer.get_config()["learning_rate"] == float(optimizer.learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("arguments_", "rule"),
+    [
+        ({"krylov_dimension": "10"}, 'an integer >= 1, "auto" or None. Received: krylov_dim'),
+        ({"krylov_dimension": 2.5}, 'an integer >= 1, "auto" or None. Received: krylov_dim'),
+        ({"curvature_batch_size": "all"}, 'an integer >= 1, "auto" or None. Received: curva'),
+        ({"damping": "levenberg"}, '"auto", "search", "adaptive", a finite number >= 0 or a list'),
+        ({"hvp_mode": "fast"}, "'auto'"),
+        ({"jit_compile": "yes"}, "'auto'"),
+    ],
+)
+def test_an_error_names_all_that_is_taken(arguments_, rule):
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        keras_sfn.SaddleFreeNewton(**arguments_)
+
+
+@pytest.mark.parametrize("optimizer", [keras_sfn.SaddleFreeNewton, keras_sfn.DampedNewton])
+def test_all_values_of_the_krylov_dimension_are_documented(optimizer):
+    text = optimizer.__doc__.split("krylov_dimension:")[1].split("damping:")[0]
+    for value in (3, "auto", None):
+        assert optimizer(krylov_dimension=value).krylov_dimension == value
+    assert "Integer >= 1" in text
+    assert '`"auto"`' in text
+    assert "None" in text
