@@ -3,7 +3,8 @@
 Keras's train step gives an optimizer gradients only. `install` puts a train step in front of
 `keras.Model.train_step` that looks at the model's optimizer: one of ours gets the loss as a
 function of the parameters, every other goes to Keras's own train step untouched. Subclasses that
-call `super().train_step` come through here too.
+call `super().train_step` come through here too. Those that call `optimizer.apply` themselves are
+`own_train_step`'s.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_sfn.backend import collectives
+from keras_sfn.fit import own_train_step, passes, tapes
 from keras_sfn.objective import batches, model_loss, parameter_space, replica_batch
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import rows as rows_lib
@@ -34,6 +36,8 @@ def install() -> None:
     if not hasattr(keras.Model.train_step, _MARK):
         _wrap_train_step()
         _wrap_make_train_function()
+        passes.install()
+        tapes.install()
 
 
 def _wrap_train_step() -> None:
@@ -54,12 +58,16 @@ def _wrap_make_train_function() -> None:
 
     @functools.wraps(original)
     def make_train_function(self: keras.Model, force: bool = False) -> Any:
-        if not _uses_ours(self.optimizer):
+        own = own_train_step.of(self)
+        optimizers = _optimizers(self, everywhere=own is not None)
+        if not optimizers:
             return original(self, force)
-        with _step_alone_compiled(self):
+        _refuse_float16(self)
+        replacement = own and own_train_step.trained(self, own, _jit_compile)
+        with _step_alone_compiled(self), own_train_step.in_place(self, replacement):
             original(self, force)
         if not hasattr(self.train_function, _MARK):
-            self.train_function = _watch(self.train_function, self)
+            self.train_function = _watch(self.train_function, self, optimizers, replacement)
         return self.train_function
 
     keras.Model.make_train_function = make_train_function
@@ -81,20 +89,40 @@ def _step_alone_compiled(model: keras.Model) -> Iterator[None]:
         model.jit_compile = asked
 
 
-def _watch(train_function: Callable[[Any], Any], model: keras.Model) -> Callable[[Any], Any]:
-    """Builds what is not built yet, and looks at the optimizer's failures after each call.
+def _optimizers(model: keras.Model, *, everywhere: bool) -> list[newton_optimizer.NewtonOptimizer]:
+    """Returns the optimizers of this package that a model trains with.
+
+    Args:
+        model: The model.
+        everywhere: Whether other attributes than `optimizer` are looked at.
+    """
+    held = [model.optimizer]
+    if everywhere:
+        for value in vars(model).values():
+            held.extend(value.values() if isinstance(value, dict) else [])
+            held.extend(value if isinstance(value, (list, tuple)) else [value])
+    return list({id(one): one for one in held if _uses_ours(one)}.values())
+
+
+def _watch(
+    train_function: Callable[[Any], Any],
+    model: keras.Model,
+    optimizers: Sequence[newton_optimizer.NewtonOptimizer],
+    own: Callable[[Any], Any] | None,
+) -> Callable[[Any], Any]:
+    """Builds what is not built yet, and looks at the optimizers' failures after each call.
 
     A call may be of several steps. Both outside the traced function: one that creates variables is
     traced a second time, and a graph cannot warn.
     """
-    optimizer = model.optimizer
 
     def watched(iterator: Any) -> Any:
-        if not optimizer.built and type(model).train_step is keras.Model.train_step:
+        if own is None and not model.optimizer.built:
             iterator = _build(model, iterator)
-        with failures.watched():
+        with failures.watched(), own_train_step.in_place(model, own):
             logs = train_function(iterator)
-        optimizer.raise_if_failing()
+        for optimizer in optimizers:
+            optimizer.raise_if_failing()
         return logs
 
     setattr(watched, _MARK, train_function)
@@ -115,6 +143,7 @@ def _build(model: keras.Model, iterator: Any) -> Any:
     batch = keras.tree.map_structure(
         lambda spec: None if isinstance(spec, tf.OptionalSpec) else spec, batch
     )
+    rows_lib.refuse_unknown_shapes(batch)
     model._symbolic_build(data_batch=batch)
     return iterator
 
@@ -138,6 +167,7 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     # stateless scope, where none can be created. Does nothing where all is built, as it is unless
     # the model has a train step of its own.
     model._symbolic_build(data_batch=batch)
+    rows_lib.refuse_unknown_shapes(batch)
     rows = rows_lib.count(batch[0])
     step = functools.partial(_step, model)
     several = collectives.number() > 1
@@ -185,6 +215,18 @@ def _jit_compile(model: keras.Model) -> bool | str:
     if not all(layer.supports_jit for layer in model._flatten_layers()):
         return False
     return model.jit_compile or "auto"
+
+
+def _refuse_float16(model: keras.Model) -> None:
+    """Raises where a layer computes in float16, also where `compile` has not seen it."""
+    for layer in model._flatten_layers():
+        if layer.compute_dtype == "float16":
+            raise ValueError(
+                "`keras_sfn` optimizers train no layers that compute in float16: gradients and "
+                "curvatures leave its range, and a loss scale would scale steps. Received: "
+                f"`{layer.name}` with the policy {layer.dtype_policy.name}. Use the policy "
+                "`mixed_bfloat16` or `float32`."
+            )
 
 
 def _slice_rows(model: keras.Model) -> int | None:

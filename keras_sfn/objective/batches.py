@@ -126,6 +126,14 @@ class Batch:
         taken = rows.of_curvature(wanted, self._rows())
         return self._loss(rows.first(self._data, taken))
 
+    def alike(self, loss_fn: objective_lib.LossFunction) -> objective_lib.Objective:
+        """Returns another loss of the same variables, which draws the same random numbers.
+
+        Args:
+            loss_fn: The loss.
+        """
+        return objective_lib.Objective(loss_fn, self.space, draws=self._draws, seed=self._seed)
+
     def part(self, index: tf.Tensor, count: int) -> objective_lib.Loss:
         """Returns the loss of the i-th of `count` parts, which together are all rows.
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sfn.backend import second_derivatives
-from keras_sfn.objective import parameter_space
+from keras_sfn.objective import frozen_scope, parameter_space
 
 # () -> the scalar loss and whatever else is returned: a model's predictions.
 LossFunction: TypeAlias = Callable[[], tuple[tf.Tensor, Any]]
@@ -117,9 +117,10 @@ class Objective:
         mapping = zip(self.space.variables, parameters, strict=True)
         self._constants.start(hold_constants)
         with (
-            _FrozenScope(mapping, self._seed) as scope,
+            frozen_scope.FrozenScope(mapping, self._seed) as scope,
             second_derivatives.exact(self._constants),
             _repeat_python_random(self._python_random),
+            frozen_scope.put_in_force(scope),
         ):
             loss, outputs = self._loss_fn()
         self._check_read(scope.read)
@@ -192,52 +193,6 @@ _INDEPENDENT = (
     "TensorFlow has already traced (a model whose `call`, or a loss whose body, is decorated with "
     "`@tf.function`): remove that decorator, the whole step is compiled anyway."
 )
-
-
-class _FrozenScope(keras.StatelessScope):
-    """A stateless scope that records which variables were read and what was assigned."""
-
-    def __init__(self, mapping: Any, seed: tf.Tensor | None) -> None:
-        super().__init__(state_mapping=mapping, collect_losses=True)
-        self._arguments = frozenset(self.state_mapping)
-        self._seed = seed
-        self._seeded: dict[int, tf.Tensor] = {}
-        self.read: set[int] = set()
-        self.generators: list[keras.Variable] = []
-        self.updates: dict[int, tuple[keras.Variable, tf.Tensor]] = {}
-
-    def get_current_value(self, variable: keras.Variable) -> tf.Tensor | None:
-        if id(variable) in self._arguments:
-            self.read.add(id(variable))
-        elif _is_seed(variable) and all(variable is not known for known in self.generators):
-            self.generators.append(variable)
-            if self._seed is not None:
-                index = tf.constant([len(self.generators) - 1, 0], self._seed.dtype)
-                value = tf.cast(self._seed + index, variable.value.dtype)
-                self._seeded[id(variable)] = value
-                self.state_mapping[id(variable)] = value
-        return super().get_current_value(variable)
-
-    def add_update(self, update: tuple[keras.Variable, tf.Tensor]) -> None:
-        super().add_update(update)
-        variable, _ = update
-        if id(variable) not in self._arguments:
-            self.updates[id(variable)] = update
-
-    def all_updates(self) -> list[tuple[keras.Variable, tf.Tensor]]:
-        """Returns pairs of a variable and its value after the pass."""
-        return [
-            (variable, value)
-            if key not in self._seeded
-            # Read outside the scope: what the generator held before the pass.
-            else (variable, variable.value + tf.cast(value - self._seeded[key], value.dtype))
-            for key, (variable, value) in self.updates.items()
-        ]
-
-
-def _is_seed(variable: keras.Variable) -> bool:
-    # The name that `keras.random.SeedGenerator` gives; nothing public tells its state apart.
-    return variable.name == "seed_generator_state" and tuple(variable.shape) == (2,)
 
 
 @contextlib.contextmanager

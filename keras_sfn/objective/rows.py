@@ -36,6 +36,22 @@ def obstacle(data: Any) -> str | None:
     return None
 
 
+def refuse_unknown_shapes(data: Any) -> None:
+    """Raises where not even the number of axes of a part of a batch is known.
+
+    Raises:
+        ValueError: So it is.
+    """
+    for part in keras.tree.flatten(data):
+        if part is not None and part.shape.rank is None:
+            raise ValueError(
+                "The parts of a batch must have a known number of axes, with the rows along the "
+                "first. Received: a tensor of unknown shape, as a `tf.data.Dataset` gives that was "
+                "made `from_generator` with `output_types` alone. Pass `output_signature`, with "
+                "a `tf.TensorSpec` for each part."
+            )
+
+
 def static_count(data: Any) -> int | None:
     """Returns the number of rows where it is known before the step runs, else None."""
     known = _first_part(data).shape[0]

@@ -409,22 +409,6 @@ def test_layers_of_many_kinds(layers, shape):
     assert (np.diff(losses) <= 1e-6).all()
 
 
-def test_an_own_train_step_that_applies_gradients_is_told_of_minimize():
-    class Custom(Subclass):
-        def train_step(self, batch):
-            x, y = batch
-            with tf.GradientTape() as tape:
-                loss = self.compute_loss(x, y, self(x, training=True))
-            gradients = tape.gradient(loss, self.trainable_variables)
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-            return {"loss": loss}
-
-    model, (x, y) = Custom(), data()
-    model.compile(optimizer=NAME, loss="mse")
-    with pytest.raises(ValueError, match=r"optimizer\.minimize\(loss_fn, variables\)"):
-        model.fit(x, y, verbose=0)
-
-
 def test_an_own_train_step_can_call_minimize():
     class Custom(Subclass):
         def train_step(self, batch):
@@ -568,6 +552,53 @@ def test_float16_with_loss_scaling_is_refused():
     model.compile(optimizer=NAME, loss="mse")
     with pytest.raises(ValueError, match=r"LossScaleOptimizer.*mixed_bfloat16"):
         model.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("policies", "message"),
+    [
+        (("float16", "float16"), "no layers that compute in float16"),
+        # `compile` has not seen it, and scales no loss.
+        (("float32", "mixed_float16"), "no layers that compute in float16"),
+        (("mixed_bfloat16", "float16"), "no layers that compute in float16"),
+    ],
+)
+def test_float16_is_refused_wherever_it_is(policies, message):
+    dense = [keras.layers.Dense(2, dtype=policy) for policy in policies]
+    model, (x, y) = keras.Sequential([keras.Input((6,)), *dense]), data()
+    model.compile(optimizer=NAME, loss="mse")
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, verbose=0)
+
+
+def test_float16_variables_are_refused_in_loops_too():
+    v = keras.Variable([1.0], dtype="float16", name="half")
+    with pytest.raises(ValueError, match=r"no float16 variables.*`half`.*bfloat16"):
+        ours().minimize(lambda: v.value[0] ** 2, [v])
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_batch_of_unknown_shape_is_refused_by_name(own):
+    class Free(Subclass):
+        def call(self, x):
+            return super().call(tf.reshape(x, (-1, 6)))
+
+    class Own(Free):
+        def train_step(self, batch):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(batch[0]) - tf.reshape(batch[1], (-1, 2))) ** 2)
+            variables = self.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            return {"objective": loss}
+
+    x, y = data()
+    types = (tf.float32, tf.float32)
+    batches = tf.data.Dataset.from_generator(lambda: [(x, y)], output_types=types)
+    model = Own() if own else Free()
+    model(x)
+    model.compile(ours(), "mse")
+    with pytest.raises(ValueError, match=r"unknown shape.*Pass `output_signature`"):
+        model.fit(batches, verbose=0)
 
 
 def test_bfloat16_trains():
