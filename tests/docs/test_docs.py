@@ -13,6 +13,7 @@ PAGES = [
     "README.md",
     "CHANGELOG.md",
     "docs/benchmarks.md",
+    "docs/clients.md",
     "docs/contributing.md",
     "docs/curvature_coverage.md",
     "docs/distributed.md",

@@ -8,20 +8,26 @@ from tests import scripts
 
 PROGRAMS = [
     path
-    for path in sorted((scripts.EXAMPLES / "benchmarks").rglob("*.py"))
+    for folder in ("benchmarks", "clients")
+    for path in sorted((scripts.EXAMPLES / folder).rglob("*.py"))
     if "__main__" in path.read_text()
 ]
 
 
+NAMES = [f"{path.parent.name}/{path.stem}" for path in PROGRAMS]
+
+
 @pytest.mark.checkout
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("program", PROGRAMS, ids=NAMES)
 def test_a_program_adds_the_folder_to_the_path_before_it_imports_from_it(program):
     lines = program.read_text().splitlines()
     depth = len(program.relative_to(scripts.EXAMPLES).parts) - 1
     added = lines.index(
         f"sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[{depth}]))"
     )
-    imports = [i for i, line in enumerate(lines) if re.match(r"(from|import) benchmarks\b", line)]
+    imports = [
+        i for i, line in enumerate(lines) if re.match(r"(from|import) (benchmarks|clients)\b", line)
+    ]
     assert added < min(imports)
 
 
