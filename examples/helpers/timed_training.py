@@ -35,7 +35,7 @@ class TimedTraining(keras.callbacks.Callback):
     def __init__(
         self,
         name: str,
-        inputs: np.ndarray,
+        inputs: Any,
         seconds: float,
         points: int,
         cosine: bool,

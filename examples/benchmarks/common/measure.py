@@ -84,20 +84,46 @@ def save_figure(path: pathlib.Path, figure: figure_lib.Figure, made_with: str) -
     plt.close(figure)
 
 
+class ProgramError(Exception):
+    """A script of the project failed; the message says in one line why."""
+
+
 def output_of(script: pathlib.Path, flags: Sequence[str]) -> str:
     """Runs a script of the project in a fresh Python process and returns what it prints.
 
     Raises:
         SystemExit: It failed; with the last line of its errors.
     """
-    done = subprocess.run(
-        [sys.executable, str(script), *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    try:
+        return run_program(script, flags)
+    except ProgramError as error:
+        sys.exit(str(error))
+
+
+def run_program(script: pathlib.Path, flags: Sequence[str], patience: float | None = None) -> str:
+    """Does what `output_of` does, for callers that can do without the result.
+
+    Args:
+        script: The script.
+        flags: Its arguments.
+        patience: Seconds after which it is ended; None for never.
+
+    Raises:
+        ProgramError: It failed; with the last line of its errors.
+    """
+    label = f"{script.name} {' '.join(flags)}"
+    try:
+        done = subprocess.run(
+            [sys.executable, str(script), *flags],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=patience,
+        )
+    except subprocess.TimeoutExpired:
+        raise ProgramError(f"{label} was ended after {patience:g} s") from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        sys.exit(f"{script.name} {' '.join(flags)} failed ({done.returncode}): {reason}")
+        raise ProgramError(f"{label} failed ({done.returncode}): {reason}")
     return done.stdout

@@ -27,6 +27,7 @@ import keras
 from absl import app, flags, logging
 
 from benchmarks.common import measure
+from benchmarks.common import task as task_lib
 from benchmarks.peers import environments
 from benchmarks.time_to_loss import hessianlearn_runs, plans, tasks, training_runs
 from benchmarks.time_to_loss import results as results_lib
@@ -93,7 +94,7 @@ _RESUME = flags.DEFINE_bool("resume", False, "Skip the runs that --output_dir ha
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/time_to_loss", "Where results go.")
 
 
-def make_task() -> tasks.Task:
+def make_task() -> task_lib.Task:
     """Returns the task of the flags."""
     sizes: dict[str, Any] = {"rows": _ROWS.value, "length": _LENGTH.value, "units": _UNITS.value}
     if _HIDDEN.value:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from benchmarks.common import task as task_lib
 from benchmarks.peers import environments, training_file
-from benchmarks.time_to_loss import poisson_network, tasks, training_runs
+from benchmarks.time_to_loss import poisson_network, training_runs
 
 NAME = "hessianlearn"
 LINE_SEARCH = "line_search"
@@ -51,7 +52,7 @@ class Rows(NamedTuple):
     hessian: int
 
 
-def describe(task: tasks.Task, model: keras.Model) -> training_file.Training:
+def describe(task: task_lib.Task, model: keras.Model) -> training_file.Training:
     """Returns the task as the program reads it, with the weights that the model has.
 
     Raises:
@@ -67,7 +68,7 @@ def describe(task: tasks.Task, model: keras.Model) -> training_file.Training:
 
 
 def train(
-    task: tasks.Task,
+    task: task_lib.Task,
     label: str,
     setting: Setting,
     rows: Rows,

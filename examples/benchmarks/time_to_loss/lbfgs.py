@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from benchmarks.time_to_loss import tasks, training_runs
+from benchmarks.common import task as task_lib
+from benchmarks.time_to_loss import training_runs
 
 # A call into the compiled loop lasts about this part of the time between two records.
 _CALL = 0.2
@@ -32,8 +33,8 @@ class Objective:
         model: Its network; not changed but by `assign`.
     """
 
-    def __init__(self, task: tasks.Task, model: keras.Model) -> None:
-        self._inputs, self._targets = tf.constant(task.inputs), tf.constant(task.targets)
+    def __init__(self, task: task_lib.Task, model: keras.Model) -> None:
+        self._task = task.tensors()
         self._model = model
         self._variables = model.trainable_variables
         self._sizes = [math.prod(variable.shape) for variable in self._variables]
@@ -48,12 +49,10 @@ class Objective:
             variable.assign(value)
 
     def value_and_gradient(self, point: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the mean squared error at a point of shape (n,) and its gradient."""
+        """Returns the loss at a point of shape (n,) and its gradient."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(point)
-            state = [variable.value for variable in self._model.non_trainable_variables]
-            outputs, _ = self._model.stateless_call(self._split(point), state, self._inputs)
-            loss = tf.reduce_mean(tf.square(outputs - self._targets))
+            loss = self._task.loss_at(self._model, self._split(point), training=False)
         return loss, tape.gradient(loss, point)
 
     def _split(self, point: tf.Tensor) -> list[tf.Tensor]:
@@ -154,7 +153,7 @@ class Minimizer:
         return state._replace(results=self._go_on(state.results, state.scale, most))
 
 
-def xla_is_faster(task: tasks.Task, memory: int) -> bool:
+def xla_is_faster(task: task_lib.Task, memory: int) -> bool:
     """Tells whether the loop takes less time an evaluation with XLA, from a short trial of both."""
     objective, seconds = Objective(task, task.build(0)), {}
     for xla in (False, True):
@@ -173,7 +172,7 @@ def xla_is_faster(task: tasks.Task, memory: int) -> bool:
 
 
 def train(
-    task: tasks.Task,
+    task: task_lib.Task,
     label: str,
     memory: int,
     seed: int,

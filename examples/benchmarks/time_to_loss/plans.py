@@ -8,15 +8,13 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import keras
-
-from benchmarks.time_to_loss import hessianlearn_runs, lbfgs, tasks, training_runs
+import keras_sfn
+from benchmarks.common import first_order
+from benchmarks.common import task as task_lib
+from benchmarks.time_to_loss import hessianlearn_runs, lbfgs, training_runs
 from benchmarks.time_to_loss import settings as settings_lib
 
-FIRST_ORDER: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {
-    "adam": keras.optimizers.Adam,
-    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.99, nesterov=True),
-}
+FIRST_ORDER = {name: first_order.OPTIMIZERS[name] for name in ("adam", "sgd")}
 # Of each of these the best of a grid is compared, of the others every setting.
 TUNED = (*FIRST_ORDER, hessianlearn_runs.NAME)
 METHODS = ("newton", *FIRST_ORDER, "lbfgs", hessianlearn_runs.NAME)
@@ -60,7 +58,7 @@ class Benchmark:
 
     def __init__(
         self,
-        task: tasks.Task,
+        task: task_lib.Task,
         settings: settings_lib.Settings,
         variants: Sequence[settings_lib.Variant],
         memories: Sequence[int],
@@ -135,7 +133,12 @@ class Benchmark:
     def _newton(self, variant: settings_lib.Variant, seed: int, label: str) -> Outcome:
         size = self._second_order_rows(variant.batch_size)
         records, first = training_runs.train_newton(
-            self._task, label, variant.options, size, seed, self._budget
+            self._task,
+            label,
+            keras_sfn.SaddleFreeNewton(**variant.options),
+            size,
+            seed,
+            self._budget,
         )
         return records, first, str(variant.options.get("jit_compile", "auto")).lower()
 

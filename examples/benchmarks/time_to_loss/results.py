@@ -6,7 +6,7 @@ import csv
 import math
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -16,6 +16,13 @@ from benchmarks.time_to_loss.training_runs import Record, Run
 from helpers import tables
 
 HEADER = ("method", "settings", "seed", "xla", "first_step_seconds", *Record._fields)
+
+# Label of an axis -> where a record lies on it.
+Axes = Mapping[str, Callable[[Run, Record], float]]
+COSTS: Axes = {
+    "seconds of training": lambda run, record: record.seconds,
+    "gradients of the whole training set": lambda run, record: record.gradients,
+}
 
 
 class Results:
@@ -147,21 +154,30 @@ def plot(
     title: str,
     figure_name: str,
     made_with: str,
+    axes: Axes = COSTS,
 ) -> None:
-    """Draws the figure over seconds and over gradients: the median over seeds, and the range."""
+    """Draws the figure over what it costs: the median over seeds, and the range.
+
+    Args:
+        path: Of the picture.
+        groups: (method, settings) -> its runs, one a seed.
+        title: Above the panels.
+        figure_name: What is drawn.
+        made_with: Versions.
+        axes: Two of them, a panel each.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(11, 5.4), sharey=True, layout="constrained")
-    for panel, field in zip(panels, ("seconds", "gradients"), strict=True):
+    for panel, (label, cost) in zip(panels, axes.items(), strict=True):
         for (method, settings), runs in groups.items():
-            axis, curves = _curves(runs, field)
+            axis, curves = _curves(runs, cost)
             middle = np.median(curves, axis=0)
             (line,) = panel.plot(axis, middle, label=f"{method}, {settings}")
             panel.fill_between(
                 axis, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.2
             )
-        panel.set(yscale="log")
+        panel.set(yscale="log", xlabel=label)
         panel.grid(True, which="both", alpha=0.3)
-    panels[0].set(xlabel="seconds of training", ylabel=figure_name)
-    panels[1].set(xlabel="gradients of the whole training set")
+    panels[0].set(ylabel=figure_name)
     # Settings can be long: below both panels, left of the footnote.
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=7, loc="outside lower left")
@@ -170,12 +186,14 @@ def plot(
     measure.save_figure(path, figure, made_with)
 
 
-def _curves(runs: Sequence[Run], field: str) -> tuple[np.ndarray, np.ndarray]:
+def _curves(
+    runs: Sequence[Run], cost: Callable[[Run, Record], float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns a common axis and the figure of each run there, shape (runs, points).
 
     A run that ended before the others stays where it was; one that diverged ends its curve.
     """
-    places = [np.array([getattr(record, field) for record in run.records]) for run in runs]
+    places = [np.array([cost(run, record) for record in run.records]) for run in runs]
     axis = np.unique(np.concatenate(places))
     curves = []
     for run, place in zip(runs, places, strict=True):

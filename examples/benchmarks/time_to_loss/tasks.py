@@ -1,19 +1,19 @@
 """Four training problems on which first-order optimizers crawl.
 
-Each is a `Task`: rows held in memory, and a function that builds the network from a seed. Rows are
-the same whatever the seed; only the weights differ.
+Rows are the same whatever the seed; only the weights differ.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import sklearn.datasets
 
+from benchmarks.common import adding_data
+from benchmarks.common import task as task_lib
 from benchmarks.time_to_loss import poisson_network
 from helpers import autoencoder_network, image_data
 
@@ -24,41 +24,9 @@ CELLS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A problem: the mean squared error (Keras's "mse") of a network on rows in memory.
-
-    Attributes:
-        name: One word.
-        inputs: Shape (rows, ...).
-        targets: Shape (rows, outputs).
-        build: Maps a seed to a network that is not compiled; see `set_precision`.
-        figure: What `error` returns, in words; without it, what the loss is.
-        error: Maps a network to the figure that counts, where that is not the loss.
-    """
-
-    name: str
-    inputs: np.ndarray
-    targets: np.ndarray
-    build: Callable[[int], keras.Model]
-    figure: str = "training mean squared error"
-    error: Callable[[keras.Model], float] | None = None
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.inputs)
-
-    def set_precision(self) -> None:
-        """Makes the precision of the rows Keras's default, in which it computes losses.
-
-        Call it before `build`: a float64 network's loss would be computed in float32.
-        """
-        keras.config.set_floatx(self.inputs.dtype.name)
-        keras.config.set_dtype_policy(self.inputs.dtype.name)
-
-
-def digits_autoencoder(hidden: Sequence[int] = (256, 128, 64, 10), rows: int | None = None) -> Task:
+def digits_autoencoder(
+    hidden: Sequence[int] = (256, 128, 64, 10), rows: int | None = None
+) -> task_lib.Task:
     """Returns the deep tanh autoencoder of scikit-learn's 1,797 digits, code and output linear.
 
     Args:
@@ -72,7 +40,7 @@ def digits_autoencoder(hidden: Sequence[int] = (256, 128, 64, 10), rows: int | N
             pixels.shape[1], hidden, "tanh", "glorot_uniform", seed
         )
 
-    return Task("digits_autoencoder", pixels, pixels, build)
+    return task_lib.Task("digits_autoencoder", pixels, pixels, build)
 
 
 def fashion_autoencoder(
@@ -80,7 +48,7 @@ def fashion_autoencoder(
     rows: int | None = None,
     data_dir: str | None = None,
     download: bool = False,
-) -> Task:
+) -> task_lib.Task:
     """Returns the paper's deep autoencoder on fashion_mnist: tanh, linear code, sigmoid output.
 
     Args:
@@ -102,10 +70,10 @@ def fashion_autoencoder(
             pixels.shape[1], hidden, "tanh", "glorot_uniform", seed, output_activation="sigmoid"
         )
 
-    return Task("fashion_autoencoder", pixels, pixels, build)
+    return task_lib.Task("fashion_autoencoder", pixels, pixels, build)
 
 
-def adding(length: int = 50, units: int = 64, rows: int = 2000, cell: str = "rnn") -> Task:
+def adding(length: int = 50, units: int = 64, rows: int = 2000, cell: str = "rnn") -> task_lib.Task:
     """Returns the adding problem: a recurrent net sums the two marked of `length` numbers.
 
     A net that ignores its input and says 1 has the error 1/6 = 0.167; to do better it must keep the
@@ -123,34 +91,17 @@ def adding(length: int = 50, units: int = 64, rows: int = 2000, cell: str = "rnn
         Hochreiter and Schmidhuber, Long short-term memory, 1997; with one mark in each half as in
         Le, Jaitly and Hinton, https://arxiv.org/abs/1504.00941.
     """
-    inputs, targets = adding_sequences(length, rows, seed=0)
+    inputs, targets = adding_data.sequences(length, rows, seed=0)
 
     def build(seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)
         layers = [keras.Input((length, 2)), CELLS[cell](units), keras.layers.Dense(1)]
         return keras.Sequential(layers)
 
-    return Task("adding", inputs, targets, build)
+    return task_lib.Task("adding", inputs, targets, build)
 
 
-def adding_sequences(length: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns sequences of (number in 0..1, mark) and the sums of the marked numbers.
-
-    Returns:
-        Shapes (rows, length, 2) and (rows, 1), float32. One mark lies in each half.
-    """
-    rng = np.random.default_rng(seed)
-    numbers = rng.uniform(size=(rows, length)).astype(np.float32)
-    half = length // 2
-    first, second = rng.integers(0, half, rows), rng.integers(half, length, rows)
-    marks = np.zeros_like(numbers)
-    every = np.arange(rows)
-    marks[every, first] = marks[every, second] = 1
-    targets = numbers[every, first] + numbers[every, second]
-    return np.stack([numbers, marks], axis=-1), targets[:, None]
-
-
-def poisson(rows: int = 1500, hidden: Sequence[int] = (32, 32, 32)) -> Task:
+def poisson(rows: int = 1500, hidden: Sequence[int] = (32, 32, 32)) -> task_lib.Task:
     """Returns the physics-informed network of `poisson_network`, in float64.
 
     Args:
@@ -172,4 +123,4 @@ def poisson(rows: int = 1500, hidden: Sequence[int] = (32, 32, 32)) -> Task:
         return poisson_network.relative_error(network)
 
     zeros = np.zeros((rows, 1))
-    return Task("poisson", points, zeros, build, "relative L2 error of u", error)
+    return task_lib.Task("poisson", points, zeros, build, "relative L2 error of u", error)

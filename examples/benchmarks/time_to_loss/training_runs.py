@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sfn
-from benchmarks.time_to_loss import tasks
+from benchmarks.common import task as task_lib
 from helpers import gradient_cost, timed_training
 from keras_sfn.objective import rows as rows_lib
 
@@ -29,7 +29,7 @@ class Record(NamedTuple):
         seconds: Of training; compilation is not counted, nor is the recording itself.
         steps: Taken so far.
         gradients: What these cost, in gradients of the whole training set.
-        loss: Mean squared error on the whole training set.
+        loss: On the whole training set, in inference mode.
         figure: The error that counts where the task has one, or else the loss.
     """
 
@@ -50,6 +50,7 @@ class Run(NamedTuple):
         xla: Whether XLA compiled the step; "auto" where the optimizer decides.
         first_step_seconds: Until the first step was done, compilation included.
         records: The first is from before training.
+        kind: Of the steps, as our optimizer names it.
     """
 
     method: str
@@ -58,6 +59,7 @@ class Run(NamedTuple):
     xla: str
     first_step_seconds: float
     records: list[Record]
+    kind: str = ""
 
 
 class Budget(NamedTuple):
@@ -73,7 +75,7 @@ class Budget(NamedTuple):
 
 
 def train_first_order(
-    task: tasks.Task,
+    task: task_lib.Task,
     label: str,
     optimizer: keras.optimizers.Optimizer,
     batch_size: int,
@@ -99,25 +101,25 @@ def train_first_order(
         The records, and the seconds until the first steps were done.
     """
     model = task.build(seed)
-    model.compile(optimizer, "mse", steps_per_execution=at_once, jit_compile=xla)
+    model.compile(optimizer, task.loss, steps_per_execution=at_once, jit_compile=xla)
     cost = gradient_cost.first_order_step(batch_size, task.rows)
     return _train(task, label, model, batch_size, seed, budget, cost, cosine=True)
 
 
 def train_newton(
-    task: tasks.Task,
+    task: task_lib.Task,
     label: str,
-    options: dict[str, Any],
+    optimizer: keras_sfn.SaddleFreeNewton,
     batch_size: int,
     seed: int,
     budget: Budget,
 ) -> tuple[list[Record], float]:
-    """Trains with `keras_sfn.SaddleFreeNewton`; a run that it ends with an error keeps its records.
+    """Trains with our optimizer; a run that it ends with an error keeps its records.
 
     Args:
         task: What to train.
         label: Shown beside the progress.
-        options: Arguments of the optimizer that are not the defaults.
+        optimizer: Ours, which can be asked afterwards for its last step.
         batch_size: Rows a step.
         seed: Of the weights and the order of batches.
         budget: Seconds and points.
@@ -126,8 +128,7 @@ def train_newton(
         The records, and the seconds until the first step was done.
     """
     model = task.build(seed)
-    optimizer = keras_sfn.SaddleFreeNewton(**options)
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, task.loss)
     used = optimizer.options_in_use
     curvature_rows = used["curvature_batch_size"] or batch_size
     cost = gradient_cost.newton_step(
@@ -144,7 +145,7 @@ def train_newton(
 
 
 def _train(
-    task: tasks.Task,
+    task: task_lib.Task,
     label: str,
     model: keras.Model,
     batch_size: int,
@@ -183,14 +184,14 @@ def _fit(
     )
 
 
-def batches(task: tasks.Task, size: int, seed: int) -> tf.data.Dataset:
+def batches(task: task_lib.Task, size: int, seed: int) -> tf.data.Dataset:
     """Returns endless batches of one size, in memory and in a new order each pass.
 
     Rows that fill no batch are left out of a pass. Rows are gathered a batch at a time: element by
     element, `shuffle` and `batch` would cost a small network's step as much again.
     """
-    inputs = tf.constant(task.inputs)
-    targets = inputs if task.targets is task.inputs else tf.constant(task.targets)
+    held = task.tensors()
+    inputs, targets = held.inputs, held.targets
     if size == task.rows:
         return tf.data.Dataset.from_tensors((inputs, targets)).repeat()
 
@@ -199,8 +200,8 @@ def batches(task: tasks.Task, size: int, seed: int) -> tf.data.Dataset:
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(task.rows), key)
         return tf.reshape(shuffled[: task.rows // size * size], (-1, size))
 
-    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        found = tf.gather(inputs, rows)
+    def gather(rows: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        found = tf.nest.map_structure(lambda part: tf.gather(part, rows), inputs)
         return found, found if targets is inputs else tf.gather(targets, rows)
 
     return tf.data.Dataset.counter().map(order).unbatch().map(gather).prefetch(2)
@@ -223,7 +224,7 @@ class _Clock(keras.callbacks.Callback):
 
 
 def xla_is_faster(
-    task: tasks.Task,
+    task: task_lib.Task,
     make_optimizer: Callable[[], keras.optimizers.Optimizer],
     batch_size: int,
     at_once: int,
@@ -232,7 +233,7 @@ def xla_is_faster(
     medians = {}
     for xla in (False, True):
         model, clock = task.build(0), _Clock()
-        model.compile(make_optimizer(), "mse", steps_per_execution=at_once, jit_compile=xla)
+        model.compile(make_optimizer(), task.loss, steps_per_execution=at_once, jit_compile=xla)
         _fit(model, batches(task, batch_size, 0), clock, steps=at_once * (1 + _TRIALS))
         medians[xla] = float(np.median(clock.seconds[1:])) / at_once
     print(

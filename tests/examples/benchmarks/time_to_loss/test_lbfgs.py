@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.common import task as task_lib
 from benchmarks.time_to_loss import lbfgs, tasks, training_runs
 
 
 def small_task(error=None):
     task = tasks.digits_autoencoder((6,), rows=40)
-    return tasks.Task("small", task.inputs, task.targets, task.build, error=error)
+    return task_lib.Task("small", task.inputs, task.targets, task.build, error=error)
 
 
 def test_value_and_gradient_are_those_of_keras():
@@ -76,7 +77,7 @@ def test_training_ends_with_the_budget(counted_time):
 def test_training_ends_where_nothing_is_gained(counted_time):
     counted_time(lbfgs)
     inputs = np.eye(3, dtype="float32")
-    task = tasks.Task(
+    task = task_lib.Task(
         "plane",
         inputs,
         2 * inputs[:, :1],

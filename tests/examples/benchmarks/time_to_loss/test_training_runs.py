@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.time_to_loss import tasks, training_runs
+import keras_sfn
+from benchmarks.common import task as task_lib
+from benchmarks.time_to_loss import training_runs
 from helpers import timed_training
 
 BUDGET = training_runs.Budget(3, 3)
@@ -26,7 +28,7 @@ def linear_task(rows=10, error=None):
         keras.utils.set_random_seed(seed)
         return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
 
-    return tasks.Task("linear", inputs, inputs.sum(axis=1, keepdims=True), build, error=error)
+    return task_lib.Task("linear", inputs, inputs.sum(axis=1, keepdims=True), build, error=error)
 
 
 def test_a_pass_has_each_row_once_with_its_target_and_the_next_another_order():
@@ -84,7 +86,8 @@ def test_first_order_training_counts_seconds_steps_and_gradients():
 
 def test_newton_training_counts_products():
     options = {"krylov_dimension": 2, "curvature_batch_size": 5, "jit_compile": False}
-    records, _ = training_runs.train_newton(linear_task(), "newton", options, 10, 0, BUDGET)
+    optimizer = keras_sfn.SaddleFreeNewton(**options)
+    records, _ = training_runs.train_newton(linear_task(), "newton", optimizer, 10, 0, BUDGET)
     # Three products of two gradients on half of the rows, a gradient and three forward passes.
     assert records[-1].gradients == pytest.approx(records[-1].steps * (3 + 2.5))
     assert records[-1].loss < 1e-6 * records[0].loss
@@ -92,8 +95,8 @@ def test_newton_training_counts_products():
 
 def test_the_figure_is_the_tasks_own_where_it_has_one():
     task = linear_task(error=lambda model: float(model.weights[0].shape[0]))
-    options = {"jit_compile": False}
-    records, _ = training_runs.train_newton(task, "newton", options, 10, 0, BUDGET)
+    optimizer = keras_sfn.SaddleFreeNewton(jit_compile=False)
+    records, _ = training_runs.train_newton(task, "newton", optimizer, 10, 0, BUDGET)
     assert {record.figure for record in records} == {3.0}
     assert len({record.loss for record in records}) > 1
 
@@ -101,8 +104,8 @@ def test_the_figure_is_the_tasks_own_where_it_has_one():
 def test_a_run_that_the_optimizer_ends_keeps_its_records(capsys):
     task = linear_task()
     task.targets[0] = np.nan
-    options = {"jit_compile": False}
-    records, _ = training_runs.train_newton(task, "newton", options, 10, 0, BUDGET)
+    optimizer = keras_sfn.SaddleFreeNewton(jit_compile=False)
+    records, _ = training_runs.train_newton(task, "newton", optimizer, 10, 0, BUDGET)
     assert len(records) == 1
     assert "newton ended early: " in capsys.readouterr().out
 
