@@ -64,12 +64,14 @@ class Task:
             trainable: Values in place of its trainable variables'.
             training: Whether layers run in training mode, on all rows as one batch.
         """
+        # Not False: a `call` of one's own need not have the argument.
+        mode = {"training": True} if training else {}
         outputs, _, added = model.stateless_call(
             trainable,
             [variable.value for variable in model.non_trainable_variables],
-            self.inputs,
-            training=training,
+            tf.nest.map_structure(tf.convert_to_tensor, self.inputs),
             return_losses=True,
+            **mode,
         )
         # A function gives a number a row, an object their mean.
         loss = tf.reduce_mean(keras.losses.get(self.loss)(self.targets, outputs))

@@ -24,14 +24,20 @@ class Contest:
         entry: The task.
         store: Of its trainings.
         starter: What trains.
+        farthest: Moves that the search for a rival's rate and batch may lead from its start.
     """
 
     def __init__(
-        self, entry: entry_lib.Entry, store: store_lib.Store, starter: starters.Starter
+        self,
+        entry: entry_lib.Entry,
+        store: store_lib.Store,
+        starter: starters.Starter,
+        farthest: int,
     ) -> None:
         self._entry = entry
         self._store = store
         self._starter = starter
+        self._farthest = farthest
 
     def run(
         self,
@@ -79,7 +85,7 @@ class Contest:
             return self._loss(contestants.first_order_contestant(method, rate, size), seed)
 
         start = contestants.START_RATES[method] * self._entry.rate
-        found = tuning.descend(loss, start, self._entry.rival_rows)
+        found = tuning.descend(loss, start, self._entry.rival_rows, self._farthest)
         return [contestants.first_order_contestant(method, *found)]
 
     def _all(

@@ -42,6 +42,9 @@ _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights and the order o
 _FINALISTS = flags.DEFINE_integer(
     "finalists", 2, "So many rivals train from all seeds, the others from the first.", lower_bound=1
 )
+_SEARCH_MOVES = flags.DEFINE_integer(
+    "search_moves", 6, "The search for rate and batch size leads at most so far.", lower_bound=0
+)
 _POINTS = flags.DEFINE_integer("points", 40, "Records of a training.", lower_bound=1)
 _IMAGES = flags.DEFINE_enum(
     "images", "digits", ["digits", "fashion_mnist"], "Those of the classifiers."
@@ -52,10 +55,12 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/suite", "Where results 
 
 _QUICK_FLAGS = {
     "methods": [contestants.OURS, "adam"],
-    "newton": ["jit_compile=False"],
+    # The steps that are traced fastest.
+    "newton": ["krylov_dimension=2,jit_compile=False"],
     "seconds": 0.1,
     "seeds": ["0"],
     "points": 2,
+    "search_moves": 0,
 }
 
 
@@ -112,7 +117,7 @@ def _contest(
     if form.quick:
         starter = starters.Here(entry, budget)
     store = store_lib.Store(output / "runs" / task, title)
-    contest = contest_lib.Contest(entry, store, starter)
+    contest = contest_lib.Contest(entry, store, starter, _SEARCH_MOVES.value)
     groups = contest.run(methods, _NEWTON.value, _seeds(), _FINALISTS.value)
     name = "loss on all rows"
     pictures.curves(output / f"{task}.png", groups, title, name, made_with)

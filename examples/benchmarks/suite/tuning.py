@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-# A search goes at most so many half decades from its start.
-_FARTHEST = 6
-
 
 def descend(
-    figure: Callable[[float, int], float], rate: float, sizes: Sequence[int]
+    figure: Callable[[float, int], float], rate: float, sizes: Sequence[int], farthest: int
 ) -> tuple[float, int]:
     """Returns the rate and batch size with the least figure among their neighbours.
 
@@ -20,10 +17,12 @@ def descend(
         figure: Of a rate and a batch size; infinite where training diverges.
         rate: To begin with.
         sizes: Batch sizes; the first is to begin with.
+        farthest: At most so many moves from the start.
     """
     ordered = sorted(sizes)
     tried: dict[tuple[int, int], float] = {}
-    place: tuple[int, int] | None = (0, ordered.index(sizes[0]))
+    start = ordered.index(sizes[0])
+    place: tuple[int, int] | None = (0, start)
     while place is not None:
         half_decades, index = place
         tried[place] = figure(rate * 10 ** (half_decades / 2), ordered[index])
@@ -32,7 +31,9 @@ def descend(
         near = (
             each
             for each in _neighbours(*best)
-            if each not in tried and abs(each[0]) <= _FARTHEST and 0 <= each[1] < len(ordered)
+            if each not in tried
+            and 0 <= each[1] < len(ordered)
+            and abs(each[0]) + abs(each[1] - start) <= farthest
         )
         place = next(near, None)
     return rate * 10 ** (best[0] / 2), ordered[best[1]]

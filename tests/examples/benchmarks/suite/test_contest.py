@@ -46,7 +46,7 @@ def hold(tmp_path, starter, methods, seeds=(0,), finalists=1, deterministic=True
         rival_rows=(100,),
     )
     kept = store.Store(tmp_path, "setup")
-    return contest.Contest(entry, kept, starter).run(methods, variants, seeds, finalists)
+    return contest.Contest(entry, kept, starter, 6).run(methods, variants, seeds, finalists)
 
 
 def test_the_best_settings_of_rivals_are_found_and_the_best_rivals_have_all_seeds(tmp_path):

@@ -54,9 +54,10 @@ def test_what_xla_does_not_compile_is_not_faster(processes, capsys):
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("newton", "jit_compile=False,batch_size=40"),
+        ("newton", "krylov_dimension=2,jit_compile=False,batch_size=40"),
         ("adam", "rate=0.003,batch_size=16"),
-        ("lbfgs", "memory=5"),
+        # The import of TensorFlow Probability takes seconds.
+        pytest.param("lbfgs", "memory=5", marks=pytest.mark.slow),
     ],
 )
 def test_one_training_is_printed(method, settings, capsys):

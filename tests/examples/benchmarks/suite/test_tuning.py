@@ -18,7 +18,7 @@ def test_the_search_walks_to_the_best_rate_and_size():
         tried.append((rate, size))
         return bowl(rate, size)
 
-    rate, size = tuning.descend(figure, 1e-3, [100, 50, 200])
+    rate, size = tuning.descend(figure, 1e-3, [100, 50, 200], 6)
     assert (rate, size) == (pytest.approx(1e-1), 200)
     assert tried[0] == (1e-3, 100)
     assert len(tried) == len(set(tried))
@@ -28,9 +28,11 @@ def test_the_search_walks_to_the_best_rate_and_size():
 
 
 def test_where_all_diverges_it_goes_down():
-    found = tuning.descend(lambda rate, size: math.inf if rate > 2e-4 else rate, 1e-2, [10])
+    found = tuning.descend(lambda rate, size: math.inf if rate > 2e-4 else rate, 1e-2, [10], 6)
     assert found == (pytest.approx(1e-5), 10)
 
 
-def test_one_size_and_a_plateau_end():
-    assert tuning.descend(lambda rate, size: 1.0, 1.0, [8]) == (pytest.approx(1e-3), 8)
+@pytest.mark.parametrize(("farthest", "rate"), [(6, 1e-3), (1, 10**-0.5), (0, 1.0)])
+def test_it_leads_no_farther_than_it_may(farthest, rate):
+    found = tuning.descend(lambda rate, size: 1.0, 1.0, [8], farthest)
+    assert found == (pytest.approx(rate), 8)
