@@ -101,15 +101,6 @@ def micro_batches():
     return Case(plain(), options={"micro_batch_size": 128})
 
 
-def micro_batches_that_divide():
-    return Case(plain(), options={"micro_batch_size": 100, "curvature_batch_size": None})
-
-
-def micro_batches_with_class_weight():
-    case = class_weight()
-    return case._replace(options={"micro_batch_size": 128})
-
-
 def several_losses():
     inputs = keras.Input((6,))
     hidden = L.Dense(8, "tanh")(inputs)
@@ -191,17 +182,8 @@ def with_xla_of_the_model():
     return Case(plain(), compiled={"jit_compile": True}, options={"jit_compile": "auto"})
 
 
-def sums_with_xla():
-    return a_sum()._replace(options={"jit_compile": True})
-
-
 def eagerly():
     return Case(plain(), compiled={"run_eagerly": True})
-
-
-def several_steps_a_call():
-    fitted = {"batch_size": 100}
-    return Case(plain(), compiled={"steps_per_execution": 3}, fitted=fitted)
 
 
 # Layers that are frozen, adapted, shared.
@@ -305,8 +287,6 @@ CASES = [
     sample_weight,
     sample_mask,
     micro_batches,
-    micro_batches_that_divide,
-    micro_batches_with_class_weight,
     several_losses,
     a_mean_and_a_sum,
     masking_to_the_loss,
@@ -316,12 +296,9 @@ CASES = [
     embedding_to_a_loop,
     embedding_to_attention,
     weights_of_time_steps,
-    without_xla,
     with_xla,
     with_xla_of_the_model,
-    sums_with_xla,
     eagerly,
-    several_steps_a_call,
     frozen_last,
     adapted_dense,
     adapted_einsum,
@@ -352,8 +329,11 @@ def policy(request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"], indirect=True)
-@pytest.mark.parametrize("make", [without_xla, masking_to_a_loop, adapted_dense, siamese])
+@pytest.mark.parametrize(
+    ("make", "policy"),
+    [(without_xla, "mixed_bfloat16"), (masking_to_a_loop, "float64"), (siamese, "mixed_bfloat16")],
+    indirect=["policy"],
+)
 def test_steps_are_preconditioned_in_other_precisions(make, policy):
     optimizer, _ = check(make())
     assert optimizer.last_step.ritz_values.dtype == keras.config.floatx()

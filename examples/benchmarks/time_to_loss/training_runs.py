@@ -130,11 +130,16 @@ def train_newton(
     model = task.build(seed)
     model.compile(optimizer, task.loss)
     used = optimizer.options_in_use
-    curvature_rows = used["curvature_batch_size"] or batch_size
+    curvature_rows, directions = used["curvature_batch_size"], used["krylov_dimension"]
+    # Where a step chooses both by itself, those of its first level: at least so many gradients.
+    if curvature_rows == "auto":
+        curvature_rows = batch_size // rows_lib.number_of_parts(batch_size)
+    if directions is None:
+        directions = used["preconditioned_directions"]
     cost = gradient_cost.newton_step(
         batch_size,
-        int(rows_lib.of_curvature(curvature_rows, batch_size)),
-        min(used["krylov_dimension"], model.count_params()),
+        min(curvature_rows or batch_size, batch_size),
+        min(1 if directions == "auto" else directions, model.count_params()),
         task.rows,
         inner_steps=used["inner_steps"],
         use_previous_step=used["use_previous_step"],
