@@ -68,10 +68,12 @@ def page(path: pathlib.Path, lines: Sequence[summary_lib.Summary], made_with: st
     axes.axvline(1, color="black", linewidth=1)
     axes.axvline(_GOAL, color="grey", linewidth=1, linestyle="--")
     kinds = dict.fromkeys(line.setup.kind for line in lines)
-    axes.legend(
+    # Above, where there are no bars.
+    figure.legend(
         [plt.Rectangle((0, 0), 1, 1, color=_COLOURS[kind]) for kind in kinds],
         list(kinds),
-        loc="lower left",
+        loc="outside upper left",
+        ncols=2,
         fontsize=8,
     )
     measure.save_figure(path, figure, made_with)

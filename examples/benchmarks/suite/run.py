@@ -6,7 +6,7 @@ r"""Tasks of many kinds: saddle-free Newton by default against the best of tuned
 Every training has the same seconds, in a process of its own. Rivals are tuned on the first seed,
 by rate and batch size; the best of them train from the other seeds too. Every training is a file
 in --output_dir when it ends, and the same command again trains only what is missing. Written after
-each task: report.md, suite.csv, suite.png, and the curves of the task.
+each task: report.md, suite.csv, and the curves of the task; at the end suite.png.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def main(argv: Sequence[str]) -> None:
         found, groups[task] = _contest(task, methods, output, made_with)
         lines += found
         _report(output, lines, groups, made_with)
+    pictures.page(output / "suite.png", lines, made_with)
     print(f"\n{report.comparison(lines)}\n\n{report.all_losses(groups)}\n")
     print(f"Results in {output}/: report.md, suite.csv, suite.png, and curves of each task")
 
@@ -134,7 +135,6 @@ def _report(
     text = f"{report.comparison(lines)}\n\n{report.all_losses(groups)}\n\n{made_with}\n"
     (output / "report.md").write_text(text)
     report.write_csv(output / "suite.csv", lines, made_with)
-    pictures.page(output / "suite.png", lines, made_with)
 
 
 if __name__ == "__main__":

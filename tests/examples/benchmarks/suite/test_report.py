@@ -34,7 +34,9 @@ def test_other_settings_of_ours_are_named():
 
 
 def test_all_losses_are_in_one_table():
-    table = report.all_losses({"heat": invented.groups()})
+    other = contestants.Contestant("newton", "krylov_dimension=3")
+    groups = invented.groups() | {other: [invented.run(other, [1.0, 0.1])]}
+    table = report.all_losses({"heat": groups})
     assert table.splitlines()[0] == "| task | newton | adam | adamw | muon | lion | sgd | lbfgs |"
     assert table.splitlines()[2] == "| heat | 0.0001 | 0.01 |  |  | 0.001 |  |  |"
 
