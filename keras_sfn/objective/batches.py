@@ -167,7 +167,8 @@ class Batch:
         if self.obstacle is None and self.traced.has_loops:
             # What loops do is not seen: all parameters, at each position of a sequence.
             parts = [part for part in keras.tree.flatten(self._data) if part is not None]
-            positions = [part.shape[1] or 1 for part in parts if part.shape.rank > 1]
+            shapes = [tf.TensorShape(part.shape) for part in parts]
+            positions = [shape[1] or 1 for shape in shapes if shape.rank and shape.rank > 1]
             for_row += 6 * self.space.size * max([1, *positions])
         if for_row == 0:
             return known

@@ -43,7 +43,7 @@ def refuse_unknown_shapes(data: Any) -> None:
         ValueError: So it is.
     """
     for part in keras.tree.flatten(data):
-        if part is not None and part.shape.rank is None:
+        if part is not None and tf.TensorShape(part.shape).rank is None:
             raise ValueError(
                 "The parts of a batch must have a known number of axes, with the rows along the "
                 "first. Received: a tensor of unknown shape, as a `tf.data.Dataset` gives that was "
