@@ -70,11 +70,8 @@ class CurvatureLogger(keras.callbacks.Callback):
         super().__init__()
         validation.integer_at_least("write_freq", write_freq, 1)
         validation.integer_at_least("update_freq", update_freq, 1)
-        if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
-            raise ImportError(
-                f"`log_dir` needs TensorBoard. Received: log_dir={log_dir!r}, and the package is "
-                "not installed. Run `pip install tensorboard`, or leave `log_dir` at None."
-            )
+        if log_dir is not None:
+            require_tensorboard(log_dir)
         self.log_dir = log_dir
         self.write_freq = write_freq
         self.update_freq = update_freq
@@ -124,6 +121,19 @@ class CurvatureLogger(keras.callbacks.Callback):
         if self._writer is not None:
             self._writer.file.close()
             self._writer = None
+
+
+def require_tensorboard(log_dir: Any) -> None:
+    """Raises unless TensorBoard is there.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            f"`log_dir` needs TensorBoard. Received: log_dir={log_dir!r}, and the package is not "
+            "installed. Run `pip install tensorboard`, or leave `log_dir` at None."
+        )
 
 
 class _Writer:

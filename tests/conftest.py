@@ -108,6 +108,24 @@ def symmetric():
 
 
 @pytest.fixture
+def make_hessian(symmetric):
+    """Returns a function from eigenvalues to a `HessianOperator` and its matrix, in float64."""
+    # Here, since most files do without.
+    import keras_sfn
+
+    def make(eigenvalues):
+        matrix = tf.constant(symmetric(eigenvalues))
+        point = keras.Variable(np.ones(len(eigenvalues)), dtype="float64")
+
+        def loss_fn():
+            return 0.5 * tf.reduce_sum(point * tf.linalg.matvec(matrix, point.value))
+
+        return keras_sfn.HessianOperator(loss_fn, [point]), matrix.numpy()
+
+    return make
+
+
+@pytest.fixture
 def with_outliers(symmetric):
     """A matrix with eigenvalues far above the others, as networks have, and a start vector."""
     random = np.random.default_rng(0)

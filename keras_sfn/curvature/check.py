@@ -80,7 +80,28 @@ def check_curvature(
     rows = batches.Batch(
         batch, lambda part: model_loss.batch_loss(model, *part, training=training), space
     )
-    objective, mode = rows.whole(), survey.survey(rows, hvp_mode).hvp_mode
+    return compare(rows, hvp_mode, num_directions=num_directions, tolerance=tolerance, seed=seed)
+
+
+def compare(
+    rows: batches.Batch,
+    hvp_mode: str = "auto",
+    *,
+    num_directions: int = 1,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> report_lib.CurvatureReport:
+    """Does what `check_curvature` does, for any loss; arguments that are not checked are its own.
+
+    Args:
+        rows: The batch that gives the loss.
+        hvp_mode: See `check_curvature`.
+        num_directions: See there.
+        tolerance: See there.
+        seed: See there.
+    """
+    space, objective = rows.space, rows.whole()
+    mode = survey.survey(rows, hvp_mode).hvp_mode
     matvec = _product(objective, mode)
     validation.finite_loss(float(objective.loss(space.flatten(space.values()))))
     piece = smooth_pieces.SmoothPiece(rows.traced.concrete)
@@ -89,7 +110,7 @@ def check_curvature(
     point = point.numpy().astype("float64")
     parts = _parts(space)
     scale = _scale(point, parts)
-    precision = _precision(model, space.dtype)
+    precision = _precision(rows.traced.graph, space.dtype)
     tolerance = _TOLERANCE[precision] if tolerance is None else tolerance
     rng = np.random.default_rng(seed)
 
@@ -154,9 +175,10 @@ def _on_line(
     return function(point + distance * along)
 
 
-def _precision(model: keras.Model, dtype: str) -> str:
-    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
-    return "half" if dtypes & {"float16", "bfloat16"} else dtype
+def _precision(graph: Any, dtype: str) -> str:
+    """Returns a key of `_TOLERANCE`: layers may compute in less than what variables are held in."""
+    dtypes = {tensor.dtype for op in graph.get_operations() for tensor in op.outputs}
+    return "half" if dtypes & {tf.float16, tf.bfloat16} else dtype
 
 
 def _parts(space: parameter_space.ParameterSpace) -> list[slice]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_sfn import validation
 from keras_sfn.backend import devices
-from keras_sfn.curvature import products, survey
+from keras_sfn.curvature import check, products, scipy_operator, spectrum_checks, survey
+from keras_sfn.curvature import report as report_lib
 from keras_sfn.objective import batches, model_loss, parameter_space
 
 # Rows of the dense matrix that one call of the compiled function computes.
@@ -88,6 +88,7 @@ class HessianOperator:
         self._gradient = compiled(lambda: objective.gradient(space.values()))
         self._product = compiled(product, spec)
         self._products = compiled(block, tf.TensorSpec((_BLOCK, space.size), space.dtype))
+        self._check: Callable[[], report_lib.CurvatureReport] = lambda: check.compare(batch, mode)
         validation.finite_loss(float(self.loss()))
 
     @classmethod
@@ -145,6 +146,24 @@ class HessianOperator:
             )
         return self._product(vector)
 
+    @functools.cached_property
+    def curvature_report(self) -> report_lib.CurvatureReport:
+        """What `check_curvature` finds with one direction where the variables are when first asked.
+
+        True where the products are right. It costs some thirty gradients once.
+        """
+        return self._check()
+
+    def to_scipy(self) -> Any:
+        """Returns a `scipy.sparse.linalg.LinearOperator` with these products, symmetric.
+
+        Its vectors are NumPy arrays of the operator's dtype; others are cast.
+
+        Raises:
+            ImportError: SciPy is not installed.
+        """
+        return scipy_operator.linear_operator(self.matvec, self.shape, self.dtype)
+
     def to_dense(self) -> tf.Tensor:
         """Returns the matrix, shape (n, n), symmetric to rounding.
 
@@ -154,15 +173,28 @@ class HessianOperator:
             MemoryError: The matrix would not fit into half of the machine's memory.
         """
         size = self.shape[0]
-        wanted = size * size * np.dtype(self.dtype).itemsize
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-        if wanted > available:
-            raise MemoryError(
-                f"The dense Hessian of n = {size} parameters takes {wanted} bytes, more than half "
-                f"of this machine's memory ({available}). Use `matvec`, or fewer variables."
-            )
+        spectrum_checks.check_memory(
+            size * size,
+            self.dtype,
+            f"The dense Hessian of n = {size} parameters",
+            "Use `matvec`, or fewer variables.",
+        )
         blocks = [
             self._products(tf.one_hot(tf.range(start, start + _BLOCK), size, dtype=self.dtype))
             for start in range(0, size, _BLOCK)
         ]
         return tf.concat(blocks, axis=0)[:size]
+
+
+def check_operator(hessian: Any) -> None:
+    """Raises unless `hessian` is a `HessianOperator`.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(hessian, HessianOperator):
+        raise TypeError(
+            "`hessian` must be a `keras_sfn.HessianOperator`. Received: a "
+            f"{type(hessian).__name__}. Of a compiled model make one by "
+            "`keras_sfn.HessianOperator.from_model(model, x, y)`."
+        )

@@ -71,6 +71,11 @@ class CurvatureReport:
     def __bool__(self) -> bool:
         return not self._failed() and self.gradient.verdict != WRONG
 
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Paths of the variables whose curvature is wrong."""
+        return tuple(check.path for check in self.variables if check.verdict == WRONG)
+
     def __str__(self) -> str:
         header = ["variable", "shape", "relative error", "verdict"]
         rows = [

@@ -64,11 +64,36 @@ def test_the_table_has_a_column_for_each_optimizer_and_meanings():
     assert all(row[-1] for row in rows)
 
 
-@pytest.mark.parametrize("name", ["CurvatureLogger", "check_curvature"])
+@pytest.mark.parametrize(
+    "name",
+    ["CurvatureLogger", "SpectrumLogger", "check_curvature", "spectral_density", "top_eigenpairs"],
+)
 def test_arguments_of_the_other_names(name):
     _, rows = table("argument", section(f"`{name}`"))
     documented = {name: row[1] for row in rows for name in names(row[0])}
     assert documented == parameters(getattr(keras_sfn, name))
+
+
+def test_arguments_of_the_plot():
+    text = section("`spectral_density`")
+    _, rows = table("argument", text[text.index("`plot_spectral_density` draws") :])
+    documented = {name: row[1] for row in rows for name in names(row[0])}
+    assert documented == parameters(keras_sfn.plot_spectral_density)
+
+
+def test_the_estimates_are_called_as_shown():
+    shown = re.search(r"`keras_sfn\.estimate_trace\((.*?)\)`", REFERENCE)[1]
+    for function in (keras_sfn.estimate_trace, keras_sfn.estimate_diagonal):
+        expected = parameters(function)
+        assert shown == ", ".join(
+            f"{name}={default}" if default else name for name, default in expected.items()
+        )
+
+
+@pytest.mark.parametrize("name", ["SpectralDensity", "EigenPairs", "Estimate", "LanczosResult"])
+def test_parts_of_named_tuples_are_all_there(name):
+    for field in getattr(keras_sfn, name)._fields:
+        assert f"`{field}`" in REFERENCE, field
 
 
 def test_lanczos_and_from_model_are_called_as_shown():

@@ -1,27 +1,10 @@
 """Ritz values and weights are the quadrature that they are said to be."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_sfn
 from helpers import spectrum
-
-
-@pytest.fixture
-def make_hessian(symmetric):
-    def make(eigenvalues):
-        matrix = tf.constant(symmetric(eigenvalues))
-        point = keras.Variable(np.ones(len(eigenvalues)), dtype="float64")
-
-        def loss_fn():
-            return 0.5 * tf.reduce_sum(point * tf.linalg.matvec(matrix, point.value))
-
-        return keras_sfn.HessianOperator(loss_fn, [point]), matrix.numpy()
-
-    return make
-
 
 EIGENVALUES = np.concatenate([[-3.0, -0.5], np.linspace(0.01, 0.1, 20), [5.0, 9.0]])
 
