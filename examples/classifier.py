@@ -23,11 +23,16 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_sfn
-from helpers import classifier_results, command_line, image_data, random_search
+from helpers import (
+    classifier_results,
+    command_line,
+    image_data,
+    random_search,
+    small_classifier,
+)
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "digits, or an image set of TFDS.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared sets.")
@@ -65,25 +70,6 @@ _GRADIENTS_A_STEP = 2
 _GRADIENTS_A_PRODUCT = 2
 
 
-def small_images(images: np.ndarray, side: int) -> np.ndarray:
-    """Returns images of shape (rows, height, width, channels) as grey rows of side x side."""
-    grey = tf.image.rgb_to_grayscale(images) if images.shape[3] == 3 else images
-    return tf.image.resize(grey, (side, side), method="area").numpy().reshape(len(images), -1)
-
-
-def build_classifier(pixels: int, units: int, classes: int, activation: str) -> keras.Model:
-    """Returns pixels -> units -> classes (logits), compiled with the cross-entropy."""
-    model = keras.Sequential(
-        [
-            keras.Input((pixels,)),
-            keras.layers.Dense(units, activation=activation),
-            keras.layers.Dense(classes),
-        ]
-    )
-    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
-
-
 def make_optimizer(name: str) -> keras.optimizers.Optimizer | None:
     """Returns the Newton method of that name, and None for `"sgd"`."""
     steps = _setting("inner_steps")
@@ -111,7 +97,9 @@ class Experiment:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: int, units: int) -> None:
         keras.utils.set_random_seed(_SEED.value)
-        self._model = build_classifier(images.shape[1], units, classes, _ACTIVATION.value)
+        self._model = small_classifier.build_classifier(
+            images.shape[1], units, classes, _ACTIVATION.value
+        )
         self._start = self._model.get_weights()
         self._images, self._labels, self._units = images, labels, units
 
@@ -217,7 +205,7 @@ def main(argv: Sequence[str]) -> None:
     )
     classes = int(labels.max()) + 1
     rows = slice(_setting("rows"))
-    images, labels = small_images(images[rows], _SIDE.value), labels[rows]
+    images, labels = small_classifier.small_images(images[rows], _SIDE.value), labels[rows]
 
     output = command_line.output_directory(_OUTPUT_DIR.value)
     records: list[classifier_results.Record] = []
