@@ -40,7 +40,7 @@ TEST_MAIN = pathlib.PurePosixPath("tests/run_pytest.py")
 # Python 3.10 does not know `tomllib`; what is written must be the same with every version.
 STANDARD = sys.stdlib_module_names | {"tomllib"}
 # Packages of programs that benchmarks run in environments of their own; Bazel has no such thing.
-FOREIGN = {"jax", "matfree"}
+FOREIGN = {"curvlinops", "jax", "matfree", "torch"}
 # What files open besides, which neither imports nor strings tell.
 READS = {
     pathlib.PurePosixPath(".ci/build_file.py"): ["BUILD", ":sources"],

@@ -32,6 +32,7 @@ class Environment(NamedTuple):
 
 ENVIRONMENTS = {
     "jax": Environment(("jax>=0.4.30", "matfree>=0.6")),
+    "curvlinops": Environment(("torch>=2.6", "curvlinops-for-pytorch>=3.0")),
     "spectral_density": Environment(
         ("tensorflow>=2.18", "tf_keras>=2.18"),
         "google/spectral-density",

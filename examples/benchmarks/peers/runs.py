@@ -34,6 +34,7 @@ PEERS = {
     results.OURS: Peer(_PROGRAMS / "keras_sfn_lanczos.py"),
     "jax_jvp": Peer(_PROGRAMS / "jax_matfree.py", "jax", ("--product=jvp",)),
     "jax_linearize": Peer(_PROGRAMS / "jax_matfree.py", "jax", ("--product=linearize",)),
+    "curvlinops": Peer(_PROGRAMS / "curvlinops_lanczos.py", "curvlinops"),
     "spectral_density": Peer(
         _PROGRAMS / "spectral_density.py", "spectral_density", ("--product=own",)
     ),
