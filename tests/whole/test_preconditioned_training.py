@@ -191,11 +191,17 @@ def test_by_default_the_curvature_is_that_of_a_part_of_the_rows(digits):
         model.compile(keras_sfn.SaddleFreeNewton(jit_compile=False, **options), "mse")
         for _ in range(2):
             model.train_on_batch(x, y)
-        return np.concatenate([w.ravel() for w in model.get_weights()])
+        share = model.optimizer.last_step.curvature_share
+        return np.concatenate([w.ravel() for w in model.get_weights()]), share
 
-    default = weights(x, y)
-    np.testing.assert_array_equal(default, weights(x, y, curvature_batch_size=256))
-    assert not np.allclose(default, weights(x, y, curvature_batch_size=None))
+    default, share = weights(x, y)
+    assert share == 1 / 16
+    one = {"preconditioned_directions": 1}
+    np.testing.assert_array_equal(default, weights(x, y, **one)[0])
+    for rows in (None, 300):
+        others, share = weights(x, y, curvature_batch_size=rows, **one)
+        assert share == 1
+        assert not np.allclose(default, others)
 
 
 @pytest.mark.slow
