@@ -96,7 +96,9 @@ def run(
             state.learning_rate,
             subspaces.Start(gradient, state.previous_step, state.damping, state.seed),
         )
-        figures = last_step.pack(result, evaluation.loss, gradient, dimension, state.effort)
+        given = isinstance(arguments.values["curvature_batch_size"], int)
+        spent = None if given else state.effort
+        figures = last_step.pack(result, evaluation.loss, gradient, dimension, spent)
         moved = [value for _, value in evaluation.updates]
         return Computed(evaluation.loss, evaluation.outputs, moved, result, figures)
 
