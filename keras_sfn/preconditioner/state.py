@@ -30,6 +30,9 @@ PROBES = 4
 # Older ones fade by this factor at each renewal, in the first ones by less.
 _DECAY = 0.8
 
+# Older ones that are so many times as large tell of another part of the loss surface.
+_DWARFS = 1e4
+
 # After a step whose first trial was too long.
 _GROWTH = 2.0
 
@@ -174,9 +177,9 @@ class PreconditionerState:
     ) -> Factors:
         count = tf.cast(step, self._moments.dtype)
         kept = tf.minimum(count / (count + 1), _DECAY)
-        moments = kept * self._moments.value + (1 - kept) * mean_moments()
+        moments = _faded(self._moments.value, mean_moments(), kept)
         eigenvectors, kappa = kronecker.factorise(self.blocks, moments)
-        squares = kept * self._row_squares.value + (1 - kept) * mean_row_squares(eigenvectors)
+        squares = _faded(self._row_squares.value, mean_row_squares(eigenvectors), kept)
         curvature = kronecker.between(self.blocks, kappa, tf.sqrt(squares))
         self._moments.assign(moments)
         for variable, value in zip(self._eigenvectors, eigenvectors, strict=True):
@@ -305,6 +308,13 @@ class PreconditionerState:
             return tf.where(tf.reduce_all(tf.math.is_finite(rotated)), rotated, 0)
 
         return _mean(squares, PROBES, seed, (self._size,), self._moments.dtype)
+
+
+def _faded(old: tf.Tensor, new: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of old and new ones; the new ones where the old ones dwarf them."""
+    largest = tf.reduce_max(tf.abs(new))
+    dwarfed = (largest > 0) & (tf.reduce_max(tf.abs(old)) > _DWARFS * largest)
+    return tf.where(dwarfed, new, kept * old + (1 - kept) * new)
 
 
 def _mean(

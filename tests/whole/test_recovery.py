@@ -57,8 +57,8 @@ def test_training_comes_back(trained, name, value):
         return train(model, x, y, 80)
 
     untouched, driven = losses(False), losses(True)
-    # As far in 80 steps as the untouched state in 40.
-    assert min(driven) < untouched[40]
+    # As far in 80 steps as the untouched state in 30: the preconditioner is renewed after 15.
+    assert min(driven) < untouched[30]
     if name == "curvature_shift":
         largest = model.optimizer._factors.factors().curvature.numpy().max()
         assert model.optimizer._factors.factors().shift.numpy() <= largest
