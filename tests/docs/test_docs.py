@@ -64,8 +64,10 @@ def slugs(text):
 @pytest.mark.parametrize(
     "page",
     [
-        # Replicas take longest, and their tests train in the same way.
-        pytest.param(page, marks=pytest.mark.slow) if "distributed" in page else page
+        # These take longest, and their subjects have quick tests of their own.
+        pytest.param(page, marks=pytest.mark.slow)
+        if page.startswith(("docs/distributed", "docs/pde"))
+        else page
         for page in PROGRAMS
     ],
 )
