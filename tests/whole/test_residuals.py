@@ -181,6 +181,7 @@ class Residuals(keras.Model):
         return residual(by_persistent_tape, self.net, inside), self.net(edge)
 
 
+@pytest.mark.slow
 def test_fit_with_two_outputs_and_points_of_different_numbers():
     model = Residuals()
     model.compile(
