@@ -170,11 +170,13 @@ class Ladder:
         if len(self.levels) == 1:
             return vector
         before = self._begun(State(*tf.unstack(vector)))
+        # In the precision of the loss: near a minimum the two differ by little.
+        reduced = tf.cast(loss - new_loss, vector.dtype)
         loss, new_loss = (tf.cast(value, vector.dtype) for value in (loss, new_loss))
         counts = tf.cast(before.steps >= _SETTLING, vector.dtype)
         state = before._replace(
             steps=before.steps + 1,
-            reduction=before.reduction + counts * (loss - new_loss),
+            reduction=before.reduction + counts * reduced,
             drift=before.drift + counts * tf.abs(loss - before.last_loss),
             work=before.work + counts * _work(self.effort(vector), overhead),
             last_loss=new_loss,

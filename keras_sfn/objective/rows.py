@@ -168,7 +168,9 @@ def every(data: Any, index: tf.Tensor, count: Any, known: Any) -> Any:
 
 
 def _first_part(data: Any) -> Any:
-    return next(part for part in keras.tree.flatten(data) if part is not None)
+    parts = [part for part in keras.tree.flatten(data) if part is not None]
+    # A scalar has no rows.
+    return next(part for part in parts if tf.TensorShape(part.shape).rank != 0)
 
 
 def _row_shape(part: tf.Tensor) -> list[Any]:

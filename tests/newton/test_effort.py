@@ -91,6 +91,14 @@ def test_a_loss_that_is_not_finite_says_nothing(bad):
     np.testing.assert_array_equal(after, run.vector)
 
 
+def test_reductions_below_the_rounding_of_single_precision_count():
+    ladder = effort_lib.Ladder(LEVELS)
+    vector, loss = tf.constant(effort_lib.INITIAL), tf.constant(1.0, tf.float64)
+    for _ in range(6):
+        vector = ladder.following(vector, loss, loss * (1 - 1e-10), CHEAP)
+    assert float(effort_lib.State(*vector.numpy()).reduction) == pytest.approx(3e-10, rel=1e-3)
+
+
 def test_one_level_is_not_searched():
     ladder = effort_lib.Ladder([effort_lib.Level(3, 4)])
     vector = tf.constant(effort_lib.INITIAL)

@@ -67,6 +67,7 @@ def test_parts_of_the_rows_are_together_all(known, size):
 
 def test_rows_are_counted_and_taken_from_every_part():
     assert int(rows.count(DATA)) == rows.static_count(DATA) == 6
+    assert rows.static_count((tf.constant(1.0), DATA)) == 6
     first, targets = rows.first(DATA, 2)
     np.testing.assert_array_equal(first["a"], [[0, 1], [2, 3]])
     assert first["none"] is None
