@@ -210,7 +210,7 @@ class Ladder:
         due = measures & one_function & (pause <= 0)
         beyond = due & (tf.equal(other, state.level))
         jump = tf.math.floormod(state.jump + 1, len(_JUMPS))
-        all_tried = fails & tf.equal(jump, 0)
+        all_tried = (fails | beyond) & tf.equal(jump, 0)
         longer = tf.minimum(2 * state.longest, _LONGEST_PAUSE)
         longest = tf.where(wins, 1.0, tf.where(all_tried, longer, state.longest))
         zero = tf.zeros_like(rate)
@@ -224,7 +224,7 @@ class Ladder:
             drift=zero,
             before=tf.where(measures, rate, state.before),
             tried=tf.where(tries & one_function, rate, zero),
-            pause=tf.where(fails, longest, tf.maximum(pause, 0)),
+            pause=tf.where(fails | all_tried, longest, tf.maximum(pause, 0)),
             longest=longest,
         )
 

@@ -9,7 +9,7 @@ from keras_sfn.objective import objective, parameter_space, row_parts
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_products_are_means_over_the_parts_taken(jit):
-    space = parameter_space.ParameterSpace([keras.Variable(np.ones(2))])
+    space = parameter_space.ParameterSpace([keras.Variable(np.ones(2), dtype="float32")])
     x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype("float32")
 
     def part(index):

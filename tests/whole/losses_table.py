@@ -87,7 +87,7 @@ class Deciding(keras_sfn.SaddleFreeNewton):
 
     def step(self, batch, jit_of_model="auto"):
         # Whether a part of the rows can be taken does not matter here, and costs a trace.
-        batch.try_part = lambda wanted: None
+        batch.try_part = lambda: None
         self._frozen(batch, jit_of_model)
         return tf.zeros(()), None
 

@@ -96,7 +96,8 @@ def test_the_script_looks_at_all_before_it_makes_one(tmp_path, run):
 @pytest.mark.parametrize("only", ["", "keras"])
 def test_unknown_environments_are_refused(run, only):
     result = run(only=only)
-    message = f"--only={only} must name some of jax,spectral_density,hessianlearn.\n"
+    known = "jax,curvlinops,spectral_density,hessianlearn"
+    message = f"--only={only} must name some of {known}.\n"
     assert (result.returncode, result.stderr) == (1, message)
 
 
