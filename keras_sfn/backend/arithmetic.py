@@ -9,6 +9,10 @@ from typing import Any
 _ELEMENT = 10.0
 
 _MATRIX_PRODUCTS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"})
+# In the place of a side of unknown length, where ops are compared with those of known length.
+_USUAL_ROWS = 1000
+
+_FREE = frozenset({"Const", "Identity", "Placeholder", "ReadVariableOp", "Reshape", "StopGradient"})
 # Convolutions by the position of their kernel among the inputs; None: the kernel is the output.
 _KERNELS: dict[str, int | None] = {
     "Conv2D": 1,
@@ -42,6 +46,39 @@ def operations(graph: Any) -> tuple[float, float]:
     return known, for_row
 
 
+def share_of_elements(graph: Any) -> float:
+    """Returns which share of the operations is done element by element, from 0 to 1.
+
+    Args:
+        graph: A `tf.Graph`.
+    """
+    ops = [op for op in graph.get_operations() if op.type not in _FREE]
+    all_ops = sum(_of_op(op) * _rows(op) for op in ops)
+    products = sum(_of_op(op) * _rows(op) for op in ops if _is_product(op))
+    return 1 - products / all_ops if all_ops else 0.0
+
+
+def kernels(graph: Any) -> int:
+    """Returns how many ops of a graph compute floating-point numbers.
+
+    Args:
+        graph: A `tf.Graph`.
+    """
+    return sum(
+        op.type not in _FREE and any(tensor.dtype.is_floating for tensor in op.outputs)
+        for op in graph.get_operations()
+    )
+
+
+def _is_product(op: Any) -> bool:
+    return op.type in _MATRIX_PRODUCTS or op.type == "Einsum" or op.type in _KERNELS
+
+
+def _rows(op: Any) -> int:
+    known = all(tensor.shape.is_fully_defined() for tensor in (*op.inputs, *op.outputs))
+    return 1 if known else _USUAL_ROWS
+
+
 def _of_op(op: Any) -> float:
     written = float(sum(_elements(tensor) for tensor in op.outputs))
     if op.type in _MATRIX_PRODUCTS:
@@ -55,7 +92,7 @@ def _of_op(op: Any) -> float:
         made = op.outputs[0] if op.type in ("Conv2D", "Conv3D") else op.inputs[-1]
         channels = max(_sides(made)[-1], 1)
         return 2.0 * _elements(made) / channels * _elements(kernel)
-    if op.type in ("Identity", "Reshape", "Const", "Placeholder", "ReadVariableOp", "StopGradient"):
+    if op.type in _FREE:
         return 0.0
     return _ELEMENT * written
 

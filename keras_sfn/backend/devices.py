@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -46,6 +49,39 @@ def jit_compile(option: bool | str, ops: frozenset[str], of_model: bool | str = 
     if tf.config.list_logical_devices("GPU"):
         return True
     return not ops & _SLOW_ON_CPU
+
+
+def jit_waits(option: bool | str, of_model: bool | str = "auto") -> bool:
+    """Returns whether XLA may compile later than in the first step: on a CPU, if not asked for.
+
+    Args:
+        option: As of `jit_compile`.
+        of_model: As of `jit_compile`.
+    """
+    asked = option is True or (option == "auto" and of_model is True)
+    return not asked and not tf.config.list_logical_devices("GPU")
+
+
+def compiled(
+    function: Callable[..., Any], jit: bool, early: tf.Tensor | None = None
+) -> Callable[..., Any]:
+    """Returns a function as a graph of its own.
+
+    Args:
+        function: Of tensors, or of none.
+        jit: Whether XLA compiles it.
+        early: Scalar boolean, whether it is too early for XLA; None for never. The function is
+            traced once for both, and XLA compiles it when it is first needed.
+    """
+    if not jit or early is None:
+        return tf.function(function, autograph=False, jit_compile=jit)
+    plain = tf.function(function, autograph=False)
+    by_xla = tf.function(plain, autograph=False, jit_compile=True)
+
+    def chosen(*arguments: Any) -> Any:
+        return tf.cond(early, lambda: plain(*arguments), lambda: by_xla(*arguments))
+
+    return chosen
 
 
 def refuse_strategy() -> None:

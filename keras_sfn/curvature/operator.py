@@ -64,7 +64,8 @@ class HessianOperator:
         loss_fn = getattr(loss_fn, "python_function", loss_fn)
         space = parameter_space.ParameterSpace(variables)
         batch = batches.of_function(loss_fn, space)
-        _, mode, jit = survey.survey(batch, hvp_mode, jit_compile)
+        surveyed = survey.survey(batch, hvp_mode, jit_compile)
+        mode, jit = surveyed.hvp_mode, surveyed.jit_compile
         objective = batch.whole()
         spec = tf.TensorSpec((space.size,), space.dtype)
         space.in_place = jit

@@ -8,6 +8,7 @@ that judges steps by the loss then follows one function and judges by another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,12 +41,17 @@ class SlopeRecord:
     def __init__(self) -> None:
         self._ratio = keras.Variable(1.0, trainable=False, dtype="float32", name="slope_ratio")
 
-    def measure(self, loss: objective_lib.Loss, jit_compile: bool, wanted: tf.Tensor) -> None:
+    def measure(
+        self,
+        loss: objective_lib.Loss,
+        compiled: Callable[[Callable[..., Any]], Callable[..., Any]],
+        wanted: tf.Tensor,
+    ) -> None:
         """Compares gradient and loss along the gradient.
 
         Args:
             loss: Of the step.
-            jit_compile: Whether XLA compiles what evaluates it: it draws other masks.
+            compiled: Compiles as the step is: XLA draws other masks.
             wanted: Scalar boolean, whether it is to be done in this step.
         """
 
@@ -53,7 +59,7 @@ class SlopeRecord:
             return tf.cast(_best_ratio(loss), tf.float32)
 
         if not tf.executing_eagerly():
-            ratio = tf.function(ratio, autograph=False, jit_compile=jit_compile)
+            ratio = compiled(ratio)
         self._ratio.assign(tf.cond(wanted, ratio, lambda: tf.identity(self._ratio.value)))
 
     def message(self) -> str | None:

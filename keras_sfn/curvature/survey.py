@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 from absl import logging
 
-from keras_sfn.backend import devices, graphs
+from keras_sfn.backend import arithmetic, devices, graphs
 from keras_sfn.curvature import differentiability, products
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import traced as traced_lib
+
+# Kernels of a loss and its gradient that are run before XLA compiles a step. On two cores it takes
+# some four seconds, the time that it saves in so many: an autoencoder takes 6.6 instead of 7.3 ms.
+_KERNELS_BEFORE_JIT = 250_000
+
+# Share of the arithmetic that is done element by element: 0.83 in a physics-informed net, whose
+# steps take 6 instead of 26 ms, 0.1 in an autoencoder.
+_FUSED_AT_ONCE = 0.5
+
+# Passes through the loss and its gradient in a step.
+_OTHER_PASSES = 3
+_PASSES_OF_A_PRODUCT = 2
 
 
 class Surveyed(Protocol):
@@ -35,11 +47,43 @@ class Survey(NamedTuple):
         traced: What the trace of the loss shows.
         hvp_mode: How products are taken, as in `products.hessian_vector_product`.
         jit_compile: Whether XLA compiles what evaluates the loss.
+        jit_waits: Whether it need not do so from the first step on.
+        first_compiled_step: From which step on it does.
     """
 
     traced: traced_lib.Traced
     hvp_mode: str
     jit_compile: bool
+    jit_waits: bool = False
+    first_compiled_step: int = 0
+
+    def from_when_it_pays(self, products: int) -> Survey:
+        """Returns the survey with the first step that XLA is to compile.
+
+        XLA takes seconds for a step that takes milliseconds. What it takes hardly depends on the
+        loss; what it gains at each step grows with the number of ops that are run. Where most
+        arithmetic is done element by element, which XLA fuses, it pays at once.
+
+        Args:
+            products: Of a Hessian with a vector that a step makes.
+        """
+        graph = self.traced.graph
+        if not self.jit_waits or arithmetic.share_of_elements(graph) > _FUSED_AT_ONCE:
+            return self
+        passes = _OTHER_PASSES + _PASSES_OF_A_PRODUCT * products
+        kernels = max(arithmetic.kernels(graph), 1)
+        return self._replace(first_compiled_step=_KERNELS_BEFORE_JIT // (kernels * passes))
+
+    def compiled(self, function: Callable[..., Any], step: tf.Tensor) -> Callable[..., Any]:
+        """Returns a function of this loss as it is to be called in a graph.
+
+        Args:
+            function: Of tensors, or of none.
+            step: Scalar integer, how many steps were taken.
+        """
+        first = self.first_compiled_step
+        early = tf.cast(step, tf.int32) < first if self.jit_compile and first else None
+        return devices.compiled(function, self.jit_compile, early)
 
 
 class FrozenLoss(NamedTuple):
@@ -109,7 +153,8 @@ def survey(
         )
     mode = products.resolve_mode(hvp_mode, traced.has_loops, batch.synchronized)
     jit = not eager and devices.jit_compile(jit_compile, traced.ops, jit_of_model)
-    return Survey(traced, mode, jit)
+    waits = jit and devices.jit_waits(jit_compile, jit_of_model)
+    return Survey(traced, mode, jit, waits)
 
 
 def _refuse_unrepeatable(objective: objective_lib.Objective) -> None:

@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from keras_sfn.backend import collectives
-from keras_sfn.fit import own_train_step, passes, tapes
+from keras_sfn.fit import compiling, own_train_step, passes, tapes
 from keras_sfn.objective import batches, model_loss, parameter_space, replica_batch
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import rows as rows_lib
@@ -115,11 +115,16 @@ def _watch(
     A call may be of several steps. Both outside the traced function: one that creates variables is
     traced a second time, and a graph cannot warn.
     """
+    compiles = compiling.Watch(optimizers)
 
     def watched(iterator: Any) -> Any:
         if own is None and not model.optimizer.built:
             iterator = _build(model, iterator)
-        with failures.watched(), own_train_step.in_place(model, own):
+        with (
+            failures.watched(),
+            own_train_step.in_place(model, own),
+            compiles.call(model.steps_per_execution),
+        ):
             logs = train_function(iterator)
         for optimizer in optimizers:
             optimizer.raise_if_failing()

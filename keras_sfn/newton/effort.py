@@ -138,6 +138,11 @@ class Ladder:
         """The largest number of directions of any level."""
         return max(level.directions for level in self.levels)
 
+    @property
+    def first(self) -> Level:
+        """That of the first step."""
+        return self.levels[self._start]
+
     def chosen(self, vector: tf.Tensor) -> tf.Tensor:
         """Returns the level of the next step, a scalar integer.
 

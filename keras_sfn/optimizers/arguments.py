@@ -225,6 +225,16 @@ class Arguments:
         """
         return max(self._dimension(kind, size) for kind in self._open)
 
+    def products(self, size: int) -> int:
+        """Returns how many products of the Hessian the first step makes.
+
+        Args:
+            size: Number of parameters.
+        """
+        if self.kind.preconditioned:
+            return 1 + self.ladder(size).first.directions
+        return self.dimension(size)
+
     def refuse_too_large(
         self, space: parameter_space.ParameterSpace, numbers_of_preconditioner: int
     ) -> None:

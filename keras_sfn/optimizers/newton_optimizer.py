@@ -74,6 +74,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             setattr(self, name, value)
         self._own_names = tuple(own)
         self._described = False
+        self._first_compiled_step = 0
         self.max_consecutive_rejections = limit
 
     def get_config(self) -> dict[str, Any]:
@@ -201,6 +202,20 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             used["preconditioner"] = "kronecker" if self._factors.has_curvature() else None
         return used
 
+    def compiles_within(self, steps: int) -> bool:
+        """Returns whether XLA is going to compile the step, where it did not from the first on.
+
+        Args:
+            steps: Whether that will be in one of so many.
+        """
+        first = self._first_compiled_step
+        if first == 0 or not self.built:
+            return False
+        taken = int(self._iterations.numpy())
+        if taken > first:
+            self._first_compiled_step = 0
+        return taken <= first < taken + steps
+
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
 
@@ -315,12 +330,18 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         loss = self._frozen(batch, jit_of_model)
         if loss.survey.traced.has_own_gradients:
             first = tf.equal(self._iterations.value, 0)
-            self._slopes.measure(loss.whole, loss.survey.jit_compile, first)
+            self._slopes.measure(
+                loss.whole, lambda ratio: loss.survey.compiled(ratio, self._iterations.value), first
+            )
         factors = None
         if self._arguments.kind.preconditioned:
             factors = self._factors.renew(loss, self._iterations.value, self.seed)
         computed, updated = step_program.run(
-            loss, self._arguments, lambda: self._read(space, factors), self._last_step.dimension
+            loss,
+            self._arguments,
+            lambda: self._read(space, factors),
+            self._last_step.dimension,
+            self._iterations.value,
         )
         step_program.carry_out(updated, computed.updates, computed.result.finite)
         self._keep(space, computed, factors)
@@ -348,6 +369,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if not self._described:
             self._arguments.decide(survey.traced, divisible=batch.obstacle is None)
         self._refuse_too_large(batch.space)
+        survey = survey.from_when_it_pays(self._arguments.products(batch.space.size))
+        self._first_compiled_step = survey.first_compiled_step
         if not self._described:
             described = self._arguments.describe(batch.obstacle, batch.space.size)
             logging.info("%s: %s.", self.name, described)

@@ -44,8 +44,8 @@ _TEXTS = {
     "max_step_norm": """
         Float > 0 or None, the largest Euclidean norm of a step.""",
     "jit_compile": """
-        Whether the step is compiled by XLA; `"auto"` decides by device and model, and is True with
-        `compile(jit_compile=True)`.""",
+        Whether the step is compiled by XLA; `"auto"` decides by device and model, on a CPU also
+        from which step on, and is True with `compile(jit_compile=True)`.""",
     "seed": """
         Integer, seeds the random directions that follow a breakdown of the Krylov space.""",
     "weight_decay": """

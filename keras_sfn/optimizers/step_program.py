@@ -67,6 +67,7 @@ def run(
     arguments: arguments_lib.Arguments,
     read: Callable[[], StepState],
     dimension: int,
+    step: tf.Tensor,
 ) -> tuple[Computed, Sequence[keras.Variable]]:
     """Computes a step, in a compiled function where the survey of the loss says so.
 
@@ -75,6 +76,7 @@ def run(
         arguments: The optimizer's.
         read: Reads the state; called in the function that is compiled.
         dimension: For how many Ritz values the figures have room.
+        step: Scalar integer, how many steps were taken.
 
     Returns:
         What was computed, and the variables to which its updates belong.
@@ -103,12 +105,12 @@ def run(
         return Computed(evaluation.loss, evaluation.outputs, moved, result, figures)
 
     whole = arguments.kind is arguments_lib.StepKind.WHOLE
-    computed: Computed = compiled(compute, loss, whole)()
+    computed: Computed = compiled(compute, loss, whole, step)()
     return computed, updated
 
 
 def compiled(
-    compute: Callable[[bool], Any], loss: survey_lib.FrozenLoss, whole: bool
+    compute: Callable[[bool], Any], loss: survey_lib.FrozenLoss, whole: bool, step: tf.Tensor
 ) -> Callable[[], Any]:
     """Returns the computation of a step as it is to be called.
 
@@ -117,6 +119,7 @@ def compiled(
         loss: What it evaluates.
         whole: Whether it takes the eigenvalues of the whole Hessian. XLA would take minutes for
             these: there, only products are its.
+        step: Scalar integer, how many steps were taken.
     """
     if tf.executing_eagerly():
         return functools.partial(compute, False)
@@ -126,8 +129,9 @@ def compiled(
     parts = {loss.whole, loss.curvature}
     on_replicas = [part for part in parts if isinstance(part, replicas.Replicas)]
     if not on_replicas:
-        step = functools.partial(compute, jit and whole)
-        return tf.function(step, autograph=False, jit_compile=jit and not whole)
+        if whole:
+            return tf.function(functools.partial(compute, jit), autograph=False)
+        return loss.survey.compiled(functools.partial(compute, False), step)
     # The sums between what the replicas compute cannot be inside a compiled function.
     for part in on_replicas:
         part.compile_parts(jit)

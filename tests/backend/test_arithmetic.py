@@ -64,3 +64,22 @@ def test_layers_of_keras_are_counted():
     model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(64, "tanh")])
     _, for_row = counted(lambda x: model(x), (None, 32))
     assert 2 * 32 * 64 <= for_row < 2 * 32 * 64 + 40 * 64
+
+
+@pytest.mark.parametrize("rows", [50, None])
+def test_elements_and_products_of_matrices_are_told_apart(rows):
+    def share(function):
+        specs = [tf.TensorSpec(shape, tf.float32) for shape in ((rows, 40), (40, 40))]
+        return arithmetic.share_of_elements(graphs.trace(function, *specs))
+
+    assert share(tf.matmul) == 0
+    assert share(lambda x, w: tf.tanh(x)) == 1
+    both = 10 * 40 / (10 * 40 + 2 * 40 * 40)
+    assert share(lambda x, w: tf.tanh(tf.matmul(x, w))) == pytest.approx(both)
+
+
+def test_kernels_are_ops_that_compute():
+    graph = graphs.trace(
+        lambda x: tf.argmax(tf.reshape(tf.sin(x) + 1.0, (3, 2)), 1), tf.TensorSpec((2, 3))
+    )
+    assert arithmetic.kernels(graph) == 2

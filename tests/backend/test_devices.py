@@ -85,3 +85,45 @@ def test_what_one_device_computes_is_refused_under_replicas():
     # Of the mean of (w'x + b)^2 at x = 1: twice a matrix of ones.
     np.testing.assert_allclose(hessian.to_dense(), np.full((4, 4), 2), rtol=1e-6)
     assert keras_sfn.check_curvature(model, x, y)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "option", "of_model", "waits"),
+    [
+        ([], "auto", "auto", True),
+        ([], True, "auto", False),
+        ([], "auto", True, False),
+        (["GPU:0"], "auto", "auto", False),
+    ],
+)
+def test_xla_waits_on_a_cpu_where_nobody_asked_for_it(monkeypatch, gpus, option, of_model, waits):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    assert devices.jit_waits(option, of_model) is waits
+
+
+def test_a_function_is_traced_once_and_compiled_when_it_is_no_longer_early():
+    traces = []
+
+    def function(x):
+        traces.append(1)
+        # Refused by XLA alone: that it compiles is seen in this.
+        return tf.py_function(lambda value: 2 * value, [x], x.dtype)
+
+    @tf.function(autograph=False)
+    def called(early, x):
+        return devices.compiled(function, True, early)(x)
+
+    assert float(called(tf.constant(True), tf.constant(3.0))) == 6
+    with pytest.raises(tf.errors.InvalidArgumentError, match="EagerPyFunc"):
+        called(tf.constant(False), tf.constant(3.0))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_without_a_time_to_wait_for_xla_compiles_at_once(jit):
+    function = devices.compiled(lambda x: tf.py_function(lambda v: 2 * v, [x], x.dtype), jit)
+    if jit:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="EagerPyFunc"):
+            function(tf.constant(3.0))
+    else:
+        assert float(function(tf.constant(3.0))) == 6

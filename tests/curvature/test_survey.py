@@ -1,15 +1,22 @@
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_sfn.curvature import survey
 from keras_sfn.objective import batches, parameter_space
 
+MATRIX = tf.constant(np.ones((90, 90)), tf.float32)
+
 
 def batch_of(loss_fn):
     variable = keras.Variable([0.5, 1.5])
     space = parameter_space.ParameterSpace([variable])
     return batches.of_function(lambda: loss_fn(variable.value), space)
+
+
+def wide_product(value):
+    return tf.reduce_sum(tf.matmul(MATRIX, MATRIX[:, :2] * value))
 
 
 def in_a_loop(value):
@@ -61,3 +68,24 @@ def test_a_loss_that_runs_only_eagerly():
     assert not found.jit_compile
     with pytest.raises(AttributeError):
         survey.survey(batch, "auto")
+
+
+def test_xla_waits_longer_where_a_step_has_fewer_products_and_a_loss_fewer_ops():
+    def first(loss_fn, products):
+        return survey.survey(batch_of(loss_fn), "auto").from_when_it_pays(products)
+
+    several = lambda v: sum(wide_product(k * v) for k in range(4))
+    short, longer = first(wide_product, 8), first(several, 8)
+    assert 1 < longer.first_compiled_step < short.first_compiled_step
+    assert first(wide_product, 1).first_compiled_step > 2 * short.first_compiled_step
+
+
+def test_xla_does_not_wait_where_elements_are_most_of_the_work():
+    loss_fn = lambda v: tf.reduce_sum(tf.sin(v) * tf.tanh(v))
+    assert survey.survey(batch_of(loss_fn), "auto").from_when_it_pays(1).first_compiled_step == 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_xla_does_not_wait_where_it_was_asked_for_or_refused(asked):
+    found = survey.survey(batch_of(wide_product), "auto", asked)
+    assert found.from_when_it_pays(1).first_compiled_step == 0

@@ -54,7 +54,7 @@ def _layers():
 
 def _after_weights():
     for name, case in sorted(cases.AFTER_WEIGHTS.items()):
-        yield row(f"`{name}`", cases.outcome(name, case), case.dtype)
+        yield row(f"`{name}`", cases.outcome(name, case), case.dtype, case.note)
 
 
 def _variants():

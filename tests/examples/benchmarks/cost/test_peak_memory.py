@@ -49,14 +49,16 @@ def test_a_basis_is_seen_in_what_is_allocated(optimized_code):
 @pytest.mark.slow
 def test_the_default_holds_little_beside_basis_and_preconditioner(optimized_code):
     flags = ["--widths=1000,500", "--rows=2", "--krylov_dimension=auto"]
+    flags.append("--newton=jit_compile=True")
     figures = json.loads(measure.output_of(SCRIPT, flags).splitlines()[-1])
+    # Of the nine that there is room for, these are made at first.
     assert figures["basis_rows"] == 2
     vector = 4 * 1_001_500
     # Eigenvectors of sides of 1001, 500, 501 and 1000, and curvatures.
     preconditioner = 4 * (1001**2 + 500**2 + 501**2 + 1000**2 + 1_001_500)
-    # Here a layer's products are half a vector each.
-    most = 6 if tf.__version__ >= "2.21" else 9.5
-    bytes_beyond = figures["program_bytes"] - preconditioner - 3 * vector
+    # Here a layer's products are half a vector each; a product is a sum over parts of the rows.
+    most = 8.5 if tf.__version__ >= "2.21" else 12
+    bytes_beyond = figures["program_bytes"] - preconditioner - 10 * vector
     assert 4 * vector < bytes_beyond < most * vector
     # Of the later steps the third is the first in which the preconditioner is not renewed.
     assert figures["compiled_later"] == 0

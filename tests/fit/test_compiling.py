@@ -1,0 +1,82 @@
+import time
+
+import keras
+import numpy as np
+import pytest
+from absl import logging
+
+import keras_sfn
+from keras_sfn.curvature import survey
+from keras_sfn.fit import compiling
+
+
+class Optimizer:
+    name = "newton"
+
+    def __init__(self, compiles=()):
+        self._compiles = iter(compiles)
+
+    def compiles_within(self, steps):
+        return next(self._compiles, 0) == steps
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is logged after no time at all."""
+    lines = []
+    monkeypatch.setattr(compiling, "_PATIENCE", 0.01)
+    monkeypatch.setattr(logging, "warning", lines.append)
+    return lines
+
+
+def test_a_long_first_call_is_told_of_and_a_long_later_one_is_not(said):
+    watch = compiling.Watch([Optimizer(), Optimizer()])
+    for _ in range(2):
+        with watch.call(1):
+            time.sleep(0.1)
+    [line] = said
+    assert line.startswith("newton, newton: the first step is traced and compiled")
+
+
+def test_a_short_first_call_is_not_told_of(said, monkeypatch):
+    monkeypatch.setattr(compiling, "_PATIENCE", 10.0)
+    with compiling.Watch([Optimizer()]).call(1):
+        pass
+    assert said == []
+
+
+def test_the_call_in_which_xla_compiles_is_told_of(said):
+    watch = compiling.Watch([Optimizer([0, 4])])
+    for _ in range(4):
+        with watch.call(4):
+            time.sleep(0.05)
+    first, later = said
+    assert "first step" in first
+    assert "XLA compiles the step" in later
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_xla_takes_over_during_fit(monkeypatch, float64, steps):
+    messages = []
+    message = compiling.Watch._message
+
+    def recorded(self, steps):
+        messages.append(message(self, steps))
+        return messages[-1]
+
+    monkeypatch.setattr(compiling.Watch, "_message", recorded)
+    monkeypatch.setattr(survey, "_KERNELS_BEFORE_JIT", 600)
+    x = np.random.default_rng(0).normal(size=(64, 40))
+
+    def losses(jit_compile):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(40)])
+        optimizer = keras_sfn.SaddleFreeNewton(jit_compile=jit_compile)
+        model.compile(optimizer, "mse", steps_per_execution=steps)
+        options = {"batch_size": 16, "epochs": 3, "shuffle": False, "verbose": 0}
+        return model.fit(x, x, **options).history["loss"]
+
+    found = losses("auto")
+    [told] = [index for index, line in enumerate(messages) if line and "XLA" in line]
+    assert 0 < told < len(messages) - 1
+    np.testing.assert_allclose(found, losses(False), rtol=1e-6)
