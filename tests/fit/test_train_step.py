@@ -185,9 +185,9 @@ def test_xla_compiles_the_step_and_no_eigenvectors(monkeypatch, asked):
     compiled, renewals = [], []
     original, factorise = step_program.compiled, kronecker.factorise
 
-    def spy(compute, loss, whole):
+    def spy(compute, loss, whole, step):
         compiled.append(loss.survey.jit_compile)
-        return original(compute, loss, whole)
+        return original(compute, loss, whole, step)
 
     def counted(blocks, mean):
         # What XLA cannot compile.
