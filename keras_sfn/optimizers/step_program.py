@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sfn.backend import collectives
+from keras_sfn.backend import collectives, devices
 from keras_sfn.curvature import products
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.newton import effort as effort_lib
@@ -130,7 +130,7 @@ def compiled(
     on_replicas = [part for part in parts if isinstance(part, replicas.Replicas)]
     if not on_replicas:
         if whole:
-            return tf.function(functools.partial(compute, jit), autograph=False)
+            return devices.compiled(functools.partial(compute, jit), False)
         return loss.survey.compiled(functools.partial(compute, False), step)
     # The sums between what the replicas compute cannot be inside a compiled function.
     for part in on_replicas:
