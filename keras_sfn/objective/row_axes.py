@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_sfn.backend import graphs
-from keras_sfn.objective import row_rules
+from keras_sfn.objective import row_rules, row_states
 
 _ALWAYS_MEET = frozenset(
     {"BatchToSpaceND", "DynamicPartition", "DynamicStitch", "RandomShuffle"}
@@ -51,7 +51,7 @@ def meeting(graph: Any, data: Sequence[tf.Tensor], loss: tf.Tensor) -> str | Non
     for op in graphs.path(graph, data, [loss]):
         try:
             walk.pass_op(op)
-        except row_rules.RowsMeetError as met:
+        except row_states.RowsMeetError as met:
             return f"rows meet in {met} of {graphs.layer_name(op.name)}"
     degree = walk.state_of(loss).degree if walk.knows(loss) else 0.0
     return None if degree == 0 else "the loss is no mean over rows"
@@ -68,7 +68,9 @@ class _Walk:
     """
 
     def __init__(self, data: Sequence[tf.Tensor]) -> None:
-        self._states = {tensor.name: row_rules.Rows(0) for tensor in data if tensor.shape.rank != 0}
+        self._states = {
+            tensor.name: row_states.Rows(0) for tensor in data if tensor.shape.rank != 0
+        }
         counts = {tensor.shape[0] for tensor in data if tensor.shape.rank}
         self.count = counts.pop() if len(counts) == 1 else None
 
@@ -76,7 +78,7 @@ class _Walk:
         """Whether a tensor depends on the rows."""
         return tensor.name in self._states
 
-    def state_of(self, tensor: tf.Tensor) -> row_rules.Rows:
+    def state_of(self, tensor: tf.Tensor) -> row_states.Rows:
         """Returns how a tensor depends on the rows."""
         return self._states[tensor.name]
 
@@ -84,7 +86,7 @@ class _Walk:
         """Follows the rows through an op.
 
         Raises:
-            row_rules.RowsMeetError: They meet there.
+            row_states.RowsMeetError: They meet there.
         """
         rule = row_rules.RULES.get(op.type)
         known = [self._states.get(tensor.name) for tensor in op.inputs]
@@ -96,7 +98,7 @@ class _Walk:
         if all(state is None for state in known):
             return
         if op.type in _ALWAYS_MEET:
-            raise row_rules.RowsMeetError(op.type)
+            raise row_states.RowsMeetError(op.type)
         if op.type == "IdentityN":
             states = known
         else:
@@ -107,10 +109,10 @@ class _Walk:
                 continue
             rank = None if output.dtype == tf.variant else output.shape.rank
             if state.axis is not None and rank is not None and state.axis >= rank:
-                raise row_rules.RowsMeetError(op.type)
+                raise row_states.RowsMeetError(op.type)
             self._states[output.name] = state
 
-    def degree(self, op: Any, known: Sequence[row_rules.Rows | None]) -> float:
+    def degree(self, op: Any, known: Sequence[row_states.Rows | None]) -> float:
         """Returns the degree of what an op makes."""
         degrees = [0.0 if state is None else state.degree for state in known]
         if op.type in _FACTORS:
@@ -121,13 +123,13 @@ class _Walk:
         if op.type == "Sqrt":
             return degrees[0] / 2
         if op.type in ("Pow", "Square"):
-            return degrees[0] * (2 if op.type == "Square" else float(row_rules.static(op, 1)))
+            return degrees[0] * (2 if op.type == "Square" else float(row_states.static(op, 1)))
         if op.type in _LINEAR or not any(degrees):
             return max(degrees, key=abs)
         if op.type in _SUMS or not op.outputs[0].dtype.is_floating:
             # A constant beside a sum, as small as an epsilon, has no part in it.
             return max(degree for degree, state in zip(degrees, known, strict=True) if state)
-        raise row_rules.RowsMeetError(op.type)
+        raise row_states.RowsMeetError(op.type)
 
     def _normed(self, op: Any, degree: float) -> float:
         """Returns the degree after a factor that is a constant.
@@ -137,7 +139,7 @@ class _Walk:
         if degree < 1 or self.count is None or self.count < 2:
             return degree
         for tensor in op.inputs:
-            value = row_rules.constant(tensor)
+            value = row_states.constant(tensor)
             if value is not None and value.size == 1 and value != 0:
                 number = float(abs(value.item()))
                 times = (number if op.type in _QUOTIENTS else 1 / number) / self.count
@@ -146,8 +148,8 @@ class _Walk:
         return degree
 
     def by_shape(
-        self, op: Any, known: Sequence[row_rules.Rows | None]
-    ) -> list[row_rules.Rows | None]:
+        self, op: Any, known: Sequence[row_states.Rows | None]
+    ) -> list[row_states.Rows | None]:
         """Follows an op that works by element, with broadcasting, or is taken to do so."""
         if op.type in graphs.CONTROL_FLOW or op.type.endswith("PartitionedCall"):
             return [self._of_loop(output) for output in op.outputs]
@@ -159,33 +161,33 @@ class _Walk:
         degree = self.degree(op, known)
         if not lengths:
             axis = 0 if any(state and state.axis is not None for state in known) else None
-            return [row_rules.Rows(axis, degree)]
+            return [row_states.Rows(axis, degree)]
         if len({from_right for from_right, _ in lengths}) > 1:
             if op.type not in row_rules.FIRST_AXIS:
-                raise row_rules.RowsMeetError(op.type)
-            return [row_rules.Rows(0, degree)]
-        states: list[row_rules.Rows | None] = []
+                raise row_states.RowsMeetError(op.type)
+            return [row_states.Rows(0, degree)]
+        states: list[row_states.Rows | None] = []
         for output in op.outputs:
             axis = row_rules.FIRST_AXIS.get(op.type)
             if output.shape.rank is not None and axis is None:
                 axis = output.shape.rank - lengths[0][0]
             if axis is None or axis < 0:
-                raise row_rules.RowsMeetError(op.type)
+                raise row_states.RowsMeetError(op.type)
             if output.shape.rank is not None and not self._may_be_rows(output.shape[axis], lengths):
-                raise row_rules.RowsMeetError(op.type)
-            states.append(row_rules.Rows(axis, degree))
+                raise row_states.RowsMeetError(op.type)
+            states.append(row_states.Rows(axis, degree))
         return states
 
     def _may_be_rows(self, length: int | None, lengths: Sequence[tuple[int, int | None]]) -> bool:
         known = {length_of for _, length_of in lengths if length_of is not None}
         return length is None or not known or length in known
 
-    def _of_loop(self, output: tf.Tensor) -> row_rules.Rows:
+    def _of_loop(self, output: tf.Tensor) -> row_states.Rows:
         """Returns the state of a loop's output, by its shape; a list of tensors counts as one."""
         for axis, length in enumerate(output.shape or ()):
             if length is None or length == self.count:
-                return row_rules.Rows(axis)
-        return row_rules.Rows(0 if output.dtype == tf.variant else None)
+                return row_states.Rows(axis)
+        return row_states.Rows(0 if output.dtype == tf.variant else None)
 
 
 def _is_count(tensors: Sequence[tf.Tensor]) -> bool:
