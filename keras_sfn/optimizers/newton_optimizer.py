@@ -160,7 +160,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             self._arguments.largest_dimension(space.size), space.dtype
         )
         self._slopes = slopes.SlopeRecord()
-        self._warned = self._warned_of_slopes = False
+        self._warnings: set[str] = set()
 
     @property
     def rejected_steps(self) -> keras.Variable:
@@ -227,14 +227,12 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if self.built:
             self._warn_of_slopes()
             counts = self._failures.numpy()
-            self._warned = failures.warn_or_raise(
-                counts, self.max_consecutive_rejections, self._warned
-            )
+            failures.warn_or_raise(counts, self.max_consecutive_rejections, self._warnings)
 
     def _warn_of_slopes(self) -> None:
-        message = None if self._warned_of_slopes else self._slopes.message()
+        message = None if "slopes" in self._warnings else self._slopes.message()
         if message is not None:
-            self._warned_of_slopes = True
+            self._warnings.add("slopes")
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def minimize(
@@ -452,7 +450,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if factors is not None:
             self._factors.keep(factors, result)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
-        self._failures.assign(failures.count(self._failures.value, result))
+        self._failures.assign(failures.count(self._failures.value, result, computed.loss))
         if self._arguments.values["use_previous_step"]:
             self._previous_step.keep(space, result.step, result.accepted)
         if self.weight_decay is not None:

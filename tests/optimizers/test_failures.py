@@ -232,21 +232,49 @@ def test_an_own_train_step_ends_in_the_same_way(given):
     assert len(given()) == 1
 
 
-@pytest.mark.parametrize(("outcome", "expected"), [(0, (4, 0)), (1, (4, 0)), (5, (5, 3))])
-def test_counts_of_all_and_of_those_in_a_row(outcome, expected):
+def counted(outcome, promised, counts=(4, 2, 3, 7)):
     nothing = dict.fromkeys(step_lib.StepResult._fields)
-    result = step_lib.StepResult(**(nothing | {"outcome": tf.constant(outcome)}))
-    counts = failures.count(tf.constant([4, 2, 3]), result).numpy()
-    assert tuple(counts[:2]) == expected
-    assert counts[2] == (3 if outcome < 2 else outcome)
+    result = step_lib.StepResult(
+        **nothing | {"outcome": tf.constant(outcome), "predicted_reduction": tf.constant(promised)}
+    )
+    return failures.count(tf.constant(counts), result, tf.constant(2.0)).numpy().tolist()
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [(0, [4, 0, 3]), (1, [4, 0, 3]), (5, [5, 3, 5])])
+def test_counts_of_all_and_of_those_in_a_row(outcome, expected):
+    assert counted(outcome, 1.0)[:3] == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "promised", "expected"),
+    [(0, 1e-8, 8), (1, 1e-8, 8), (1, 0.0, 8), (0, 1e-6, 0), (5, 1e-8, 0)],
+)
+def test_steps_whose_promise_rounding_hides_are_counted(outcome, promised, expected):
+    assert counted(outcome, promised)[3] == expected
 
 
 def test_reports(given):
-    assert not failures.warn_or_raise(np.array([0, 0, 0]), 3, warned=False)
-    assert failures.warn_or_raise(np.array([1, 0, 4]), 3, warned=False)
+    told = set()
+    failures.warn_or_raise(np.array([0, 0, 0, 0]), 3, told)
+    assert not given()
+    for _ in range(2):
+        failures.warn_or_raise(np.array([1, 0, 4, 0]), 3, told)
     assert ["product not finite" in text for text in given()] == [True]
-    assert failures.warn_or_raise(np.array([2, 2, 4]), 3, warned=True)
-    assert len(given()) == 1
     with pytest.raises(FloatingPointError, match=r"Received: 3 \(the last: product not finite\)"):
-        failures.warn_or_raise(np.array([3, 3, 4]), 3, warned=True)
-    assert failures.warn_or_raise(np.array([30, 30, 4]), None, warned=True)
+        failures.warn_or_raise(np.array([3, 3, 4, 0]), 3, told)
+    failures.warn_or_raise(np.array([30, 30, 4, 0]), None, told)
+    failures.warn_or_raise(np.array([30, 0, 4, 99]), None, told)
+    assert len(given()) == 1
+    for _ in range(2):
+        failures.warn_or_raise(np.array([30, 0, 4, 100]), None, told)
+    assert ["less than its rounding" in text for text in given()] == [False, True]
+
+
+def test_training_at_a_minimum_tells_once_that_nothing_is_left(given):
+    # Noise that no model explains: the loss stays far above zero.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 3)), 1e3 * rng.normal(size=(64, 1))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras_sfn.SaddleFreeNewton(jit_compile=False), "mse")
+    model.fit(x, y, batch_size=64, epochs=130, verbose=0)
+    assert ["less than its rounding" in text for text in given()] == [True]
