@@ -74,17 +74,6 @@ class Survey(NamedTuple):
         kernels = max(arithmetic.kernels(graph), 1)
         return self._replace(first_compiled_step=_KERNELS_BEFORE_JIT // (kernels * passes))
 
-    def compiled(self, function: Callable[..., Any], step: tf.Tensor) -> Callable[..., Any]:
-        """Returns a function of this loss as it is to be called in a graph.
-
-        Args:
-            function: Of tensors, or of none.
-            step: Scalar integer, how many steps were taken.
-        """
-        first = self.first_compiled_step
-        early = tf.cast(step, tf.int32) < first if self.jit_compile and first else None
-        return devices.compiled(function, self.jit_compile, early)
-
 
 class FrozenLoss(NamedTuple):
     """The loss of one step, as all that a step evaluates sees it.
@@ -95,12 +84,24 @@ class FrozenLoss(NamedTuple):
         part: (i, count) -> the loss of the i-th of so many parts of the batch; None where no part
             may be taken for all.
         survey: How these are differentiated and compiled.
+        step: Scalar integer, how many steps were taken.
     """
 
     whole: objective_lib.Loss
     curvature: objective_lib.Summed
     part: Callable[[tf.Tensor, int], objective_lib.Loss] | None
     survey: Survey
+    step: tf.Tensor | int = 0
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of the loss as it is to be called in a graph.
+
+        Args:
+            function: Of tensors, or of none.
+        """
+        jit, first = self.survey.jit_compile, self.survey.first_compiled_step
+        early = tf.cast(self.step, tf.int32) < first if jit and first else None
+        return devices.compiled(function, jit, early)
 
 
 def survey(

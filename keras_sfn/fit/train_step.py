@@ -63,6 +63,10 @@ def _wrap_make_train_function() -> None:
         if not optimizers:
             return original(self, force)
         _refuse_float16(self)
+        count = _batches_an_epoch(self)
+        # All are told.
+        changed = [optimizer.expect_batches(count) for optimizer in optimizers]
+        force = force or any(changed)
         replacement = own and own_train_step.trained(self, own, _jit_compile)
         with _step_alone_compiled(self), own_train_step.in_place(self, replacement):
             original(self, force)
@@ -132,6 +136,13 @@ def _watch(
 
     setattr(watched, _MARK, train_function)
     return watched
+
+
+def _batches_an_epoch(model: keras.Model) -> int | None:
+    """Returns how many batches an epoch of the running `fit` has; None where that is not known."""
+    # What Keras tells all callbacks, its own `History` among them.
+    params = getattr(getattr(model, "history", None), "params", None) or {}
+    return params.get("steps")
 
 
 def _build(model: keras.Model, iterator: Any) -> Any:

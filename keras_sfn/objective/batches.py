@@ -71,6 +71,7 @@ class Batch:
         space: As the argument.
         obstacle: As the argument.
         synchronized: Whether layers sum over replicas: there are none.
+        data: As the argument.
     """
 
     synchronized = False
@@ -86,7 +87,7 @@ class Batch:
     ) -> None:
         self.space = space
         self.obstacle = obstacle
-        self._data = data
+        self.data = data
         self._loss_of = loss_of
         self._slice_rows = slice_rows
         self._seed: tf.Tensor | None = None
@@ -115,7 +116,7 @@ class Batch:
 
     def whole(self) -> objective_lib.Loss:
         """Returns the loss of all rows."""
-        return self._loss(self._data)
+        return self._loss(self.data)
 
     def first(self, wanted: int) -> objective_lib.Loss:
         """Returns the loss of the first rows.
@@ -124,7 +125,7 @@ class Batch:
             wanted: How many, at most all.
         """
         taken = rows.of_curvature(wanted, self._rows())
-        return self._loss(rows.first(self._data, taken))
+        return self._loss(rows.first(self.data, taken))
 
     def alike(self, loss_fn: objective_lib.LossFunction) -> objective_lib.Objective:
         """Returns another loss of the same variables, which draws the same random numbers.
@@ -143,7 +144,7 @@ class Batch:
         """
         known, predictions = self._rows(), self.traced.predictions_a_row
         start, size = rows.of_part(index, count, known, predictions)
-        return self._loss(rows.take(self._data, start, size))
+        return self._loss(rows.take(self.data, start, size))
 
     def spread(self, share: tf.Tensor) -> row_parts.RowParts:
         """Returns the mean loss of one in so many rows, taken from all of the batch, or more rows.
@@ -157,22 +158,35 @@ class Batch:
         taken = -(-count // share)
 
         def part(index: tf.Tensor) -> objective_lib.Loss:
-            return self._loss(rows.every(self._data, index, count, known))
+            return self._loss(rows.every(self.data, index, count, known))
 
         return row_parts.RowParts(part, taken, self.space)
+
+    def has_halves(self) -> tf.Tensor:
+        """Returns whether there are two rows or more, a scalar boolean."""
+        return tf.greater_equal(self._rows(), 2)
+
+    def half(self, index: tf.Tensor) -> objective_lib.Loss:
+        """Returns the loss of one half of the rows, without the last one where they are odd.
+
+        Args:
+            index: Scalar integer, 0 or 1.
+        """
+        known = self._rows()
+        return self._loss(rows.take(self.data, index * (known // 2), known // 2))
 
     def arithmetic(self) -> Any:
         """Returns how many floating-point operations a gradient takes, a float or scalar tensor."""
         known, for_row = self.traced.arithmetic
         if self.obstacle is None and self.traced.has_loops:
             # What loops do is not seen: all parameters, at each position of a sequence.
-            parts = [part for part in keras.tree.flatten(self._data) if part is not None]
+            parts = [part for part in keras.tree.flatten(self.data) if part is not None]
             shapes = [tf.TensorShape(part.shape) for part in parts]
             positions = [shape[1] or 1 for shape in shapes if shape.rank and shape.rank > 1]
             for_row += 6 * self.space.size * max([1, *positions])
         if for_row == 0:
             return known
-        count = 1 if self._data is None else self._rows()
+        count = 1 if self.data is None else self._rows()
         return known + for_row * tf.cast(count, tf.float32)
 
     def try_part(self) -> None:
@@ -191,13 +205,13 @@ class Batch:
 
     @functools.cached_property
     def _example_data(self) -> Any:
-        if self._slice_rows is None or not self._in_slices(self._data):
-            return self._data
-        return rows.take(rows.padded(self._data, self._slice_rows), 0, self._slice_rows)
+        if self._slice_rows is None or not self._in_slices(self.data):
+            return self.data
+        return rows.take(rows.padded(self.data, self._slice_rows), 0, self._slice_rows)
 
     def _rows(self) -> Any:
-        known = rows.static_count(self._data)
-        return rows.count(self._data) if known is None else known
+        known = rows.static_count(self.data)
+        return rows.count(self.data) if known is None else known
 
     def _in_slices(self, data: Any) -> bool:
         if self._slice_rows is None:

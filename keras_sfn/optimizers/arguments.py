@@ -44,11 +44,12 @@ class StepKind(enum.Enum):
     PRECONDITIONED_ALL_ROWS = "preconditioned directions on all rows"
     KRYLOV = "Lanczos vectors"
     WHOLE = "the whole Hessian"
+    AVERAGED = "averaged gradients"
 
     @property
     def preconditioned(self) -> bool:
         """Whether directions are scaled by a preconditioner."""
-        return self not in (StepKind.KRYLOV, StepKind.WHOLE)
+        return self not in (StepKind.KRYLOV, StepKind.WHOLE, StepKind.AVERAGED)
 
 
 # The values of "auto", by the kind of step: what did best over the tasks of docs/benchmarks.md.
@@ -82,6 +83,7 @@ _ABSENT = {
     "preconditioned_directions": "auto",
     "reorthogonalize": True,
     "seed": 0,
+    "stochastic": False,
     "use_previous_step": False,
 }
 
@@ -111,6 +113,29 @@ class Arguments:
         self.decided = len(self._open) == 1
         self.may_be_preconditioned = self.kind.preconditioned
         self.reason = None if self.may_be_preconditioned else "`krylov_dimension` asks for that"
+
+    @property
+    def may_average(self) -> bool:
+        """Whether steps of averaged gradients are open: all of them, or as batches turn out."""
+        return self.values["stochastic"] is True or self._averages_by_itself
+
+    def averages(self, divisible: bool) -> bool | None:
+        """Returns whether all steps are of averaged gradients; None: as batches turn out.
+
+        Args:
+            divisible: Whether a part of the batch may be taken for all of it.
+        """
+        if self.values["stochastic"] is True:
+            return True
+        by_itself = self._averages_by_itself and self.kind.preconditioned and divisible
+        return None if by_itself else False
+
+    @property
+    def _averages_by_itself(self) -> bool:
+        # Who fixes what a step does in its subspace wants such steps.
+        open_ones = ("damping", "curvature_batch_size", "preconditioned_directions", "stochastic")
+        chosen = all(self.values[name] == "auto" for name in (*open_ones, "krylov_dimension"))
+        return chosen and self.values["inner_steps"] == 1
 
     @property
     def in_use(self) -> dict[str, Any]:
@@ -168,6 +193,10 @@ class Arguments:
         if self.kind.preconditioned and wanted is None and obstacle is not None:
             text = f"{text} ({obstacle})"
         text = f"{self.kind.value}{self._numbers(size)}, {text}"
+        if self.values["stochastic"] is True:
+            text = StepKind.AVERAGED.value
+        elif self.averages(obstacle is None) is None:
+            text = f"{text}; on noisy batches {StepKind.AVERAGED.value}"
         return text if self.reason is None else f"{text}; not preconditioned: {self.reason}"
 
     def ladder(self, size: int) -> effort.Ladder:
@@ -399,6 +428,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "preconditioned_directions": _directions,
     "reorthogonalize": validation.boolean,
     "seed": lambda name, value: validation.integer_at_least(name, value, 0),
+    "stochastic": lambda name, value: validation.one_of(name, value, (True, False, "auto")),
     "use_previous_step": validation.boolean,
 }
 

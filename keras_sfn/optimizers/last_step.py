@@ -39,7 +39,9 @@ class LastStep(NamedTuple):
         rejected_steps: How many steps were rejected so far.
         kind: Where the step looked for its subspace: `"preconditioned directions"`,
             `"preconditioned directions through loops"`, `"preconditioned directions on all rows"`,
-            `"Lanczos vectors"` or `"the whole Hessian"`.
+            `"Lanczos vectors"`, `"the whole Hessian"`, or `"averaged gradients"` (see the argument
+            `stochastic`): there `new_loss` is NaN, and the reduction ratio and the one Ritz value
+            are those of the last look along a direction.
         directions: How many directions its subspace had, with the previous step; 0 where the step
             was not finite.
         curvature_share: Of the rows of the batch, the share whose Hessian was used where the step
@@ -127,7 +129,7 @@ NO_STEP = (
     "yet. Train a step first."
 )
 
-_SCALARS = 9
+_SCALARS = 10
 _NOTHING = -1
 
 
@@ -137,6 +139,7 @@ def pack(
     gradient: tf.Tensor,
     dimension: int,
     effort: effort_lib.Effort | None = None,
+    ratio: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns the figures as one vector, in the dtype of `loss`.
 
@@ -146,12 +149,15 @@ def pack(
         gradient: Shape (n,).
         dimension: For how many Ritz values there is room.
         effort: What the step spent, where it chose that.
+        ratio: The reduction ratio of a step of averaged gradients, which has no loss after it.
     """
     share = tf.constant(np.nan, loss.dtype)
     if effort is not None:
         share = 1 / tf.cast(effort.share, loss.dtype)
     predicted = result.predicted_reduction
-    ratio = damping_lib.reduction_ratio(loss - result.loss, predicted)
+    averaged = ratio is not None
+    if ratio is None:
+        ratio = damping_lib.reduction_ratio(loss - result.loss, predicted)
     scalars = [
         tf.cast(result.outcome, loss.dtype),
         loss,
@@ -162,6 +168,7 @@ def pack(
         predicted,
         tf.where(result.accepted, ratio, 0),
         share,
+        tf.cast(averaged, loss.dtype),
     ]
     # A step on fewer variables than the optimizer was built for may have a smaller subspace.
     missing = dimension - result.ritz_values.shape[0]
@@ -172,7 +179,9 @@ def pack(
 def unpack(vector: np.ndarray, rejected_steps: int, kind: arguments.StepKind) -> LastStep:
     """Returns the figures that `pack` wrote."""
     outcome, *scalars = vector[:_SCALARS].tolist()
-    loss, new_loss, damping, gradient_norm, step_norm, predicted, ratio, share = scalars
+    loss, new_loss, damping, gradient_norm, step_norm, predicted, ratio, share, averaged = scalars
+    if averaged:
+        kind = arguments.StepKind.AVERAGED
     ritz_values = vector[_SCALARS:]
     ritz_values = ritz_values[~np.isnan(ritz_values)]
     return LastStep(

@@ -20,6 +20,8 @@ from keras_sfn.objective import batches, constraints, parameter_space, replica_b
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.optimizers import (
     arguments,
+    averaged_step,
+    batch_noise,
     caught,
     dropout_seed,
     failures,
@@ -27,6 +29,7 @@ from keras_sfn.optimizers import (
     previous_step,
     step_program,
 )
+from keras_sfn.preconditioner import averages as averages_lib
 from keras_sfn.preconditioner import state as preconditioner_state
 
 # What a step takes beside arithmetic, some milliseconds, in floating-point operations.
@@ -75,6 +78,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._own_names = tuple(own)
         self._described = False
         self._first_compiled_step = 0
+        self._one_batch = False
         self.max_consecutive_rejections = limit
 
     def get_config(self) -> dict[str, Any]:
@@ -156,6 +160,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                 aggregation="only_first_replica",
                 name="effort",
             )
+        if self._arguments.may_average:
+            self._averages = averages_lib.Averages(variables, space.dtype, self.add_variable)
+            self._noise = batch_noise.BatchNoise(self.add_variable)
         self._last_step = last_step.LastStepRecord(
             self._arguments.largest_dimension(space.size), space.dtype
         )
@@ -198,6 +205,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             ladder = self._arguments.ladder(self._size)
             effort = ladder.effort(self._effort.value)
             used["preconditioned_directions"] = int(effort.directions)
+        if self._arguments.may_average and self.built and not tf.inside_function():
+            averaged = self._arguments.values["stochastic"] is True
+            used["stochastic"] = averaged or self._noise.is_noisy()
         if self._arguments.kind.preconditioned and self._described and not tf.inside_function():
             used["preconditioner"] = "kronecker" if self._factors.has_curvature() else None
         return used
@@ -215,6 +225,19 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if taken > first:
             self._first_compiled_step = 0
         return taken <= first < taken + steps
+
+    def expect_batches(self, count: int | None) -> bool:
+        """Says how many batches an epoch has, as `fit` does where it knows.
+
+        Args:
+            count: The number, or None where it is not known.
+
+        Returns:
+            Whether a train function that was traced before takes steps of another kind.
+        """
+        before = self._one_batch
+        self._one_batch = count == 1
+        return self._arguments.may_average and before != self._one_batch
 
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
@@ -328,27 +351,72 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         loss = self._frozen(batch, jit_of_model)
         if loss.survey.traced.has_own_gradients:
             first = tf.equal(self._iterations.value, 0)
-            self._slopes.measure(
-                loss.whole, lambda ratio: loss.survey.compiled(ratio, self._iterations.value), first
+            self._slopes.measure(loss.whole, loss.compiled, first)
+        averages = self._arguments.averages(divisible=loss.part is not None)
+        if averages is None and self._one_batch:
+            averages = False
+        if space.size != self._size or not isinstance(batch, batches.Batch):
+            if averages:
+                logging.log_first_n(
+                    logging.WARNING,
+                    "%s: stochastic=True has no effect on several replicas, or on steps of some of "
+                    "the variables.",
+                    1,
+                    self.name,
+                )
+            averages = False
+        if averages is None:
+            assert isinstance(batch, batches.Batch)
+            returned = _either(
+                self._noise.look(batch, loss),
+                lambda: self._averaged_step(batch, loss),
+                lambda: self._step_in_subspace(batch, loss),
             )
+        elif averages:
+            assert isinstance(batch, batches.Batch)
+            returned = self._averaged_step(batch, loss)
+        else:
+            returned = self._step_in_subspace(batch, loss)
+        if tf.executing_eagerly():
+            self.raise_if_failing()
+        elif not failures.is_watched():
+            failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
+        return returned
+
+    def _step_in_subspace(
+        self, batch: batches.Batch | replica_batch.ReplicaBatch, loss: survey_lib.FrozenLoss
+    ) -> tuple[tf.Tensor, Any]:
+        """Takes a step in a subspace of directions; returns loss and outputs."""
         factors = None
         if self._arguments.kind.preconditioned:
             factors = self._factors.renew(loss, self._iterations.value, self.seed)
         computed, updated = step_program.run(
             loss,
             self._arguments,
-            lambda: self._read(space, factors),
+            lambda: self._read(batch.space, factors),
             self._last_step.dimension,
-            self._iterations.value,
         )
         step_program.carry_out(updated, computed.updates, computed.result.finite)
-        self._keep(space, computed, factors)
+        self._keep(batch.space, computed, factors)
         if factors is not None:
             self._choose_effort(batch, computed)
-        if tf.executing_eagerly():
-            self.raise_if_failing()
-        elif not failures.is_watched():
-            failures.assert_in_graph(self._failures.value, self.max_consecutive_rejections)
+        return computed.loss, computed.outputs
+
+    def _averaged_step(
+        self, batch: batches.Batch, loss: survey_lib.FrozenLoss
+    ) -> tuple[tf.Tensor, Any]:
+        """Takes a step along an average of gradients; returns loss and outputs."""
+        space = batch.space
+        computed, updated = averaged_step.run(
+            loss._replace(whole=batch.whole()),
+            batch.whole,
+            self._averages,
+            keras.ops.convert_to_tensor(self.learning_rate, space.dtype),
+            self._arguments.values["max_step_norm"],
+            self._last_step.dimension,
+        )
+        step_program.carry_out(updated, computed.updates, computed.result.finite)
+        self._move(space, computed)
         return computed.loss, computed.outputs
 
     def _frozen(
@@ -397,12 +465,14 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         part = None
         if isinstance(batch, batches.Batch):
             part = batch.part if self._arguments.parts_may_be_sampled(divisible) else None
-        return survey_lib.FrozenLoss(whole, curvature, part, survey)
+        return survey_lib.FrozenLoss(whole, curvature, part, survey, self._iterations.value)
 
     def _refuse_too_large(self, space: parameter_space.ParameterSpace) -> None:
         numbers = 0
         if self._arguments.may_be_preconditioned:
             numbers = preconditioner_state.held_numbers(space.variables)
+        if self._arguments.may_average:
+            numbers += averages_lib.held_numbers(space.variables)
         self._arguments.refuse_too_large(space, numbers)
 
     def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
@@ -445,14 +515,19 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         """Moves the parameters and keeps the state from which the next step starts."""
         result = computed.result
-        steps = space.unflatten(result.step)
         self._damping_state.assign(result.next_damping)
         if factors is not None:
             self._factors.keep(factors, result)
-        self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
-        self._failures.assign(failures.count(self._failures.value, result, computed.loss))
         if self._arguments.values["use_previous_step"]:
             self._previous_step.keep(space, result.step, result.accepted)
+        self._move(space, computed)
+
+    def _move(self, space: parameter_space.ParameterSpace, computed: step_program.Computed) -> None:
+        """Moves the parameters, counts failures and keeps the figures."""
+        result = computed.result
+        steps = space.unflatten(result.step)
+        self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
+        self._failures.assign(failures.count(self._failures.value, result, computed.loss))
         if self.weight_decay is not None:
             steps = [
                 step - tf.where(result.accepted, self._decay(variable), 0)
@@ -508,6 +583,25 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if catcher is None:
             raise ValueError(_NO_GRADIENTS)
         catcher.applied(self, grads, trainable_variables)
+
+
+def _either(
+    condition: tf.Tensor,
+    first: Callable[[], tuple[tf.Tensor, Any]],
+    second: Callable[[], tuple[tf.Tensor, Any]],
+) -> tuple[tf.Tensor, Any]:
+    """Returns what one of two steps gives. In a graph each is compiled when it first runs."""
+    structure: list[Any] = []
+
+    def tensors(step: Callable[[], tuple[tf.Tensor, Any]]) -> list[Any]:
+        returned = step()
+        structure[:] = [returned]
+        return [part for part in tf.nest.flatten(returned) if part is not None]
+
+    given = iter(tf.cond(condition, lambda: tensors(first), lambda: tensors(second)))
+    parts = [None if part is None else next(given) for part in tf.nest.flatten(structure[0])]
+    packed: tuple[tf.Tensor, Any] = tf.nest.pack_sequence_as(structure[0], parts)
+    return packed
 
 
 _NO_GRADIENTS = (

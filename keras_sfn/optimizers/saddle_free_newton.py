@@ -67,6 +67,14 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
         preconditioned_directions: Integer >= 1 or `"auto"`: one to eight, as it pays. Goes with
             krylov_dimension="auto".
         {{micro_batch_size}}
+        stochastic: True: steps for noisy batches. The direction is an average of gradients over
+            steps, scaled by their own averaged squares in the eigenbasis of each layer; every fifth
+            to tenth step a Hessian-vector product along it says how far to go, downhill along
+            negative curvature too. A step costs little more than one gradient. False: steps as
+            above. `"auto"`: the first where batches differ from step to step and the gradients of
+            their parts differ enough, in `fit` on one device; the second else, and where `damping`,
+            `curvature_batch_size`, `preconditioned_directions`, `krylov_dimension` or
+            `inner_steps` is given.
         inner_steps: Integer >= 1, steps taken in one subspace with the same Ritz values and a new
             gradient each.
         {{use_previous_step}}
@@ -97,6 +105,7 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
         curvature_batch_size: int | str | None = "auto",
         preconditioned_directions: int | str = "auto",
         micro_batch_size: int | None = None,
+        stochastic: bool | str = "auto",
         inner_steps: int = 1,
         use_previous_step: bool = True,
         reorthogonalize: bool = True,

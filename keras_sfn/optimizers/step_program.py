@@ -67,7 +67,6 @@ def run(
     arguments: arguments_lib.Arguments,
     read: Callable[[], StepState],
     dimension: int,
-    step: tf.Tensor,
 ) -> tuple[Computed, Sequence[keras.Variable]]:
     """Computes a step, in a compiled function where the survey of the loss says so.
 
@@ -76,7 +75,6 @@ def run(
         arguments: The optimizer's.
         read: Reads the state; called in the function that is compiled.
         dimension: For how many Ritz values the figures have room.
-        step: Scalar integer, how many steps were taken.
 
     Returns:
         What was computed, and the variables to which its updates belong.
@@ -105,12 +103,12 @@ def run(
         return Computed(evaluation.loss, evaluation.outputs, moved, result, figures)
 
     whole = arguments.kind is arguments_lib.StepKind.WHOLE
-    computed: Computed = compiled(compute, loss, whole, step)()
+    computed: Computed = compiled(compute, loss, whole)()
     return computed, updated
 
 
 def compiled(
-    compute: Callable[[bool], Any], loss: survey_lib.FrozenLoss, whole: bool, step: tf.Tensor
+    compute: Callable[[bool], Any], loss: survey_lib.FrozenLoss, whole: bool
 ) -> Callable[[], Any]:
     """Returns the computation of a step as it is to be called.
 
@@ -119,7 +117,6 @@ def compiled(
         loss: What it evaluates.
         whole: Whether it takes the eigenvalues of the whole Hessian. XLA would take minutes for
             these: there, only products are its.
-        step: Scalar integer, how many steps were taken.
     """
     if tf.executing_eagerly():
         return functools.partial(compute, False)
@@ -131,7 +128,7 @@ def compiled(
     if not on_replicas:
         if whole:
             return devices.compiled(functools.partial(compute, jit), False)
-        return loss.survey.compiled(functools.partial(compute, False), step)
+        return loss.compiled(functools.partial(compute, False))
     # The sums between what the replicas compute cannot be inside a compiled function.
     for part in on_replicas:
         part.compile_parts(jit)

@@ -230,6 +230,17 @@ def rotated(
     return tf.concat(parts, axis=0)
 
 
+def rotated_back(
+    blocks: Sequence[Block], eigenvectors: Sequence[tf.Tensor], vector: tf.Tensor
+) -> tf.Tensor:
+    """Returns U vector, shape (n,); arguments as of `rotated`."""
+    parts = [
+        tf.reshape(_rotate(block.matrix(vector), sides, transpose=False), (block.size,))
+        for block, sides in _sides(blocks, eigenvectors)
+    ]
+    return tf.concat(parts, axis=0)
+
+
 def unpack(blocks: Sequence[Block], raveled: tf.Tensor) -> list[tf.Tensor]:
     """Returns one square matrix for each rotated side."""
     sides = [side for block in blocks for side in block.sides]

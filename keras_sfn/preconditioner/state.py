@@ -149,7 +149,7 @@ class PreconditionerState:
 
         # In eager code too: where the curvature of the loss is taken is found in a graph.
         mean_moments, mean_row_squares = (
-            loss.survey.compiled(function, step) for function in (mean_moments, mean_row_squares)
+            loss.compiled(function) for function in (mean_moments, mean_row_squares)
         )
 
         def renewed() -> Factors:

@@ -185,9 +185,9 @@ def test_xla_compiles_the_step_and_no_eigenvectors(monkeypatch, asked):
     compiled, renewals = [], []
     original, factorise = step_program.compiled, kronecker.factorise
 
-    def spy(compute, loss, whole, step):
+    def spy(compute, loss, whole):
         compiled.append(loss.survey.jit_compile)
-        return original(compute, loss, whole, step)
+        return original(compute, loss, whole)
 
     def counted(blocks, mean):
         # What XLA cannot compile.
@@ -202,7 +202,8 @@ def test_xla_compiles_the_step_and_no_eigenvectors(monkeypatch, asked):
     model.compile(NAME, "mse", jit_compile=asked)
     model.fit(x, y, batch_size=16, verbose=0)
     # The optimizer's own choice would be none, for the pooling on a CPU.
-    assert compiled == [asked is True]
+    # By each of the kinds of step that are open.
+    assert set(compiled) == {asked is True}
     assert len(renewals) == 2
     assert model.jit_compile is (asked is True)
 

@@ -34,7 +34,7 @@ def test_a_step_in_a_graph_is_a_function_of_its_own(space, jit, whole):
             asked.append(jit_products)
             return loss.whole.loss(point)
 
-        return step_program.compiled(compute, loss, whole, tf.constant(0))()
+        return step_program.compiled(compute, loss, whole)()
 
     assert float(step()) == 5
     calls = [op for op in step.get_concrete_function().graph.get_operations() if "Call" in op.type]
@@ -45,7 +45,7 @@ def test_a_step_in_a_graph_is_a_function_of_its_own(space, jit, whole):
 
 def test_eager_code_compiles_nothing(space):
     asked = []
-    step_program.compiled(asked.append, frozen(space, True), True, tf.constant(0))()
+    step_program.compiled(asked.append, frozen(space, True), True)()
     assert asked == [False]
 
 

@@ -1,0 +1,213 @@
+"""How far to go along a direction that an average of gradients of noisy batches gives.
+
+For a direction d that was made before a batch was seen, with g and H of that batch, the expected
+loss along d is L + a g'd + a^2 d'Hd / 2. Averages of g'd and of |d'Hd| over batches give the length
+a = -g'd / |d'Hd|. Noise in d adds to d'Hd and not to g'd, so that lengths fall by themselves where
+noise hides the slope, and no schedule is needed. The absolute value is what is saddle-free: along
+negative curvature a step goes downhill, as far as |d'Hd| says, and not up to the saddle. Where the
+loss itself, a step farther, is above what the model says, the larger curvature that it shows
+counts. What is best for the next step alone is too short for many, so that a step may always be as
+long as noise allows: its curvature raises the loss by a small part of what batches differ by.
+
+A loss that leaves the range of those before it is a runaway: the parameters go back to the last
+point that was safe, and the length to a fraction.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+# How old averages fade at each look, and in each step those of the slope and of the loss.
+FADING = 0.8
+SLOPE_FADING = 0.95
+_LOSS_FADING = 0.9
+
+# By how many of its standard errors the mean slope is raised: noise alone must not end a training.
+OPTIMISM = 1.0
+
+# A factor on lengths.
+REACH = 1.0
+
+# A step may always be so long that its curvature raises the loss by this part of the deviation of
+# the losses: what is best for the next step alone is too short for many.
+ALLOWED = 1e-2
+
+# The first length, as a part of what the first batch alone asks for: its slope is that of the
+# gradient of which the direction was made.
+_FIRST = 0.1
+
+# By how much a length may change at a look.
+GROWTH, SHRINKAGE = 1.2, 0.5
+
+# Steps of the start, after each of which there is a look; later there is one in so many.
+_OFTEN = 10
+_RARELY = (5, 10)
+_SETTLED = 100
+
+# How many mean deviations, and what part of the mean besides, a loss may be above the mean.
+_DEVIATIONS, _PART, _PART_AT_FIRST = 8.0, 0.2, 0.5
+
+# A bend of the loss along a step is seen from this part of the loss on.
+_VISIBLE = 1e-4
+
+# A length after a runaway.
+_RETREAT = 0.5
+
+
+class State(NamedTuple):
+    """Scalars that an optimizer holds as one vector.
+
+    Attributes:
+        steps: Of this kind so far, since the last runaway.
+        slope: Mean of -g'd over steps.
+        slope_square: Mean of its square.
+        curvature: Mean of |d'Hd|.
+        length: Of steps.
+        loss: Mean of the losses.
+        deviation: Mean absolute deviation of the losses from their mean.
+        rayleigh: d'Hd / d'd at the last look.
+        ratio: Of the actual to the predicted reduction at the last look.
+    """
+
+    steps: tf.Tensor
+    slope: tf.Tensor
+    slope_square: tf.Tensor
+    curvature: tf.Tensor
+    length: tf.Tensor
+    loss: tf.Tensor
+    deviation: tf.Tensor
+    rayleigh: tf.Tensor
+    ratio: tf.Tensor
+
+
+# The vector at the start.
+INITIAL = State(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class Look(NamedTuple):
+    """What a batch shows along a direction that was made before.
+
+    Attributes:
+        slope: Scalar, -g'd.
+        curvature: Scalar, d'Hd.
+        square: Scalar, d'd.
+        loss: Scalar, of the batch.
+        trial_loss: Scalar, a length farther.
+    """
+
+    slope: tf.Tensor
+    curvature: tf.Tensor
+    square: tf.Tensor
+    loss: tf.Tensor
+    trial_loss: tf.Tensor
+
+
+def is_due(state: State) -> tf.Tensor:
+    """Returns whether a step looks at the curvature, a scalar boolean."""
+    steps = tf.cast(state.steps, tf.int32)
+    often, rarely = _RARELY
+    period = tf.where(steps < _SETTLED, often, rarely)
+    return (steps < _OFTEN) | tf.equal(steps % period, 0)
+
+
+def ran_away(state: State, loss: tf.Tensor) -> tf.Tensor:
+    """Returns whether a loss is not finite or far above those before it, a scalar boolean.
+
+    Args:
+        state: Before the step.
+        loss: Of the batch.
+    """
+    part = tf.where(state.steps < _OFTEN, _PART_AT_FIRST, _PART)
+    bound = (
+        state.loss + _DEVIATIONS * state.deviation + tf.cast(part, loss.dtype) * tf.abs(state.loss)
+    )
+    return ~tf.math.is_finite(loss) | ((state.steps >= 1) & (loss > bound))
+
+
+def optimistic_slope(state: State) -> tf.Tensor:
+    """Returns the mean slope, raised by what its error may be.
+
+    Args:
+        state: Of the length.
+    """
+    variance = tf.maximum(state.slope_square - state.slope**2, 0)
+    several = (1 - SLOPE_FADING) / (1 + SLOPE_FADING)
+    share = tf.maximum(1 / tf.maximum(state.steps, 1), tf.cast(several, variance.dtype))
+    return state.slope + OPTIMISM * tf.sqrt(variance * share)
+
+
+def sloped(state: State, slope: tf.Tensor) -> State:
+    """Returns the state with the slope of one more batch.
+
+    Args:
+        state: Before the step.
+        slope: -g'd of the direction of the step before; not finite where the step ran away.
+    """
+    kept = tf.minimum(state.steps / (state.steps + 1), SLOPE_FADING)
+    kept = tf.where(tf.math.is_finite(slope), kept, tf.ones_like(kept))
+    slope = tf.where(tf.math.is_finite(slope), slope, tf.zeros_like(slope))
+    return state._replace(
+        slope=kept * state.slope + (1 - kept) * slope,
+        slope_square=kept * state.slope_square + (1 - kept) * slope**2,
+    )
+
+
+def looked(state: State, look: Look) -> State:
+    """Returns the state after a look; the same where that is not finite.
+
+    Args:
+        state: Before it.
+        look: What was seen.
+    """
+    length = state.length
+    model = -length * look.slope + length**2 * look.curvature / 2
+    actual = look.trial_loss - look.loss
+    bend = actual + length * look.slope
+    # What cannot be told from rounding shows nothing.
+    visible = tf.abs(bend) > _VISIBLE * (tf.abs(look.loss) + tf.abs(actual))
+    shown = tf.where(visible, 2 * tf.math.divide_no_nan(bend, length**2), tf.zeros_like(bend))
+    curvature = tf.maximum(tf.abs(look.curvature), shown)
+    first = state.curvature <= 0
+    kept = tf.where(first, tf.zeros_like(length), FADING * tf.ones_like(length))
+    mean = kept * state.curvature + (1 - kept) * curvature
+    wanted = REACH * tf.math.divide_no_nan(tf.maximum(optimistic_slope(state), 0), mean)
+    hidden = tf.sqrt(2 * ALLOWED * tf.math.divide_no_nan(state.deviation, mean))
+    wanted = tf.maximum(wanted, hidden)
+    bounded = tf.clip_by_value(wanted, SHRINKAGE * length, GROWTH * length)
+    following = tf.where(length > 0, bounded, _FIRST * wanted)
+    after = state._replace(
+        curvature=mean,
+        length=following,
+        rayleigh=tf.math.divide_no_nan(look.curvature, look.square),
+        ratio=tf.math.divide_no_nan(actual, model),
+    )
+    # A trial that is not finite is too far, whatever else is seen.
+    beyond = state._replace(length=SHRINKAGE * length)
+    exact = tf.reduce_all(tf.math.is_finite(tf.stack([look.slope, look.curvature, look.loss])))
+    finite = exact & tf.math.is_finite(look.trial_loss)
+    return State(*(tf.where(finite, a, b) for a, b in zip(after, beyond, strict=True)))
+
+
+def stepped(state: State, loss: tf.Tensor, away: tf.Tensor) -> State:
+    """Returns the state after a step.
+
+    Args:
+        state: Before it, after a look if there was one.
+        loss: Of the batch, before the step.
+        away: Whether that ran away.
+    """
+    first = tf.equal(state.steps, 0)
+    kept = tf.where(first, tf.zeros_like(loss), _LOSS_FADING * tf.ones_like(loss))
+    mean = kept * state.loss + (1 - kept) * loss
+    deviation = kept * state.deviation + (1 - kept) * tf.abs(loss - mean)
+    after = state._replace(steps=state.steps + 1, loss=mean, deviation=deviation)
+    back = state._replace(
+        steps=tf.ones_like(state.steps),
+        curvature=state.curvature / _RETREAT,
+        length=_RETREAT * state.length,
+        # A bound that stays would stop training for good where the data have changed.
+        deviation=2 * state.deviation + 0.1 * tf.abs(state.loss),
+    )
+    return State(*(tf.where(away, a, b) for a, b in zip(back, after, strict=True)))

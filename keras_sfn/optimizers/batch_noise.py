@@ -1,0 +1,185 @@
+"""Whether batches differ and are noisy, as optimizer state.
+
+Steps on the whole of the data lower one function. Steps on batches lower another one each time, and
+where the gradients of batches are noisy, what a step finds out about its own batch in several
+products is of little use to the next. Then one gradient a step and averages over steps do more.
+
+Two things are asked. Do batches differ? The sums of a batch's data are compared with those of the
+last batch; before the first step they are taken to. Where `fit` says that an epoch is one batch,
+nothing is asked. Is the noise large? From the two halves of the rows, with gradients g and h: the
+noise of the whole batch's gradient is |g - h|^2 / 4 in the mean, its square without noise g'h.
+Their ratio is B_noise / B with the noise scale of McCandlish et al.
+
+Reference: McCandlish et al., An empirical model of large-batch training, 2018,
+https://arxiv.org/abs/1812.06162.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_sfn.curvature import survey as survey_lib
+from keras_sfn.krylov import vectors
+from keras_sfn.objective import batches, parameter_space
+from keras_sfn.optimizers import step_program
+
+# Steps from one measurement of the noise to the next.
+PERIOD = 20
+
+# Noise over signal from which on batches count as noisy, and below which they no longer do. It
+# grows by orders of magnitude while a training goes on: what is a little noisy at its start is
+# very much so later.
+NOISY, CALM = 0.004, 0.001
+
+_FADING = 0.8
+
+# Sums that differ by less, relative to those of absolute values, are of the same rows in another
+# order.
+_ROUNDING = 1e-5
+
+_SUMS = 3
+
+
+class State(NamedTuple):
+    """Scalars that an optimizer holds as one vector.
+
+    Attributes:
+        steps: Taken so far.
+        total: First sum of the last batch's data.
+        squares: Second sum.
+        cosines: Third sum.
+        noise: Mean of the noise.
+        signal: Mean of the squared gradient without noise.
+        measurements: Of both.
+        noisy: 1 where steps are of the kind for noisy batches.
+    """
+
+    steps: tf.Tensor
+    total: tf.Tensor
+    squares: tf.Tensor
+    cosines: tf.Tensor
+    noise: tf.Tensor
+    signal: tf.Tensor
+    measurements: tf.Tensor
+    noisy: tf.Tensor
+
+
+class BatchNoise:
+    """Holds what is known of the batches.
+
+    Args:
+        add_variable: `keras.optimizers.Optimizer.add_variable` of the optimizer.
+    """
+
+    def __init__(self, add_variable: Callable[..., keras.Variable]) -> None:
+        self._state = add_variable(
+            shape=(len(State._fields),),
+            dtype="float32",
+            aggregation="only_first_replica",
+            name="batch_noise",
+        )
+
+    def is_noisy(self) -> bool:
+        """Whether the last step was of the kind for noisy batches; not in a graph."""
+        return bool(self._state.numpy()[State._fields.index("noisy")])
+
+    def look(self, batch: batches.Batch, loss: survey_lib.FrozenLoss) -> tf.Tensor:
+        """Returns whether this batch is one of several noisy ones, a scalar boolean.
+
+        Args:
+            batch: Of which parts may be taken.
+            loss: Of the batch.
+        """
+        state = State(*tf.unstack(self._state.value))
+        total, size = fingerprint(batch.data)
+        last = tf.stack([state.total, state.squares, state.cosines])
+        same = tf.reduce_all(tf.abs(total - last) <= _ROUNDING * size)
+        first = tf.equal(state.steps, 0)
+        differ = first | ~same
+        due = differ & (tf.equal(state.measurements, 0) | tf.equal(state.steps % PERIOD, 0))
+        noise, signal = tf.cond(
+            due & batch.has_halves(),
+            lambda: self._measured(batch, loss, state),
+            lambda: (state.noise, state.signal),
+        )
+        bound = tf.where(state.noisy > 0, CALM, NOISY)
+        # A batch of one row has no parts; it is as noisy as can be.
+        noisy = differ & (~batch.has_halves() | (noise > bound * tf.maximum(signal, 0)))
+        state = State(
+            steps=state.steps + 1,
+            total=total[0],
+            squares=total[1],
+            cosines=total[2],
+            noise=noise,
+            signal=signal,
+            measurements=state.measurements + tf.cast(due & batch.has_halves(), tf.float32),
+            noisy=tf.cast(noisy, tf.float32),
+        )
+        self._state.assign(tf.stack(state))
+        return noisy
+
+    def _measured(
+        self, batch: batches.Batch, loss: survey_lib.FrozenLoss, state: State
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the means of noise and signal with one more measurement."""
+
+        def measure(_: bool) -> tuple[tf.Tensor, tf.Tensor]:
+            return two_halves(batch, loss.whole.space.values())
+
+        noise, signal = step_program.compiled(measure, loss, False)()
+        kept = tf.minimum(state.measurements / (state.measurements + 1), _FADING)
+        finite = tf.math.is_finite(noise) & tf.math.is_finite(signal)
+        kept = tf.where(finite, kept, 1.0)
+        noise, signal = (tf.where(finite, value, 0.0) for value in (noise, signal))
+        return (
+            kept * state.noise + (1 - kept) * noise,
+            kept * state.signal + (1 - kept) * signal,
+        )
+
+
+def two_halves(batch: batches.Batch, point: parameter_space.Point) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the noise of the gradient of a batch, and its square without noise, in float32.
+
+    Args:
+        batch: Of at least two rows.
+        point: Where.
+    """
+
+    def body(index: tf.Tensor, last: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return index + 1, batch.half(index).gradient(point), last
+
+    zero = tf.zeros((batch.space.size,), batch.space.dtype)
+    _, first, second = tf.while_loop(
+        lambda index, *_: index < 2, body, (tf.constant(0), zero, zero), parallel_iterations=1
+    )
+    difference = first - second
+    noise = vectors.dot(difference, difference) / 4
+    signal = vectors.dot(first, second)
+    return tf.cast(noise, tf.float32), tf.cast(signal, tf.float32)
+
+
+def fingerprint(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns sums over all numbers of a batch, in any order, and sums of absolute values.
+
+    Args:
+        data: Structure of tensors. What holds no numbers does not count.
+
+    Returns:
+        Two vectors of shape (3,), float32: sums of the numbers, their squares, and their cosines.
+    """
+    total, size = tf.zeros((_SUMS,), tf.float32), tf.zeros((_SUMS,), tf.float32)
+    for part in keras.tree.flatten(data):
+        if part is None:
+            continue
+        part = tf.convert_to_tensor(part)
+        if not (part.dtype.is_floating or part.dtype.is_integer or part.dtype.is_bool):
+            continue
+        numbers = tf.cast(part, tf.float32)
+        features = (numbers, numbers**2, tf.cos(3 * numbers))
+        total += tf.stack([tf.reduce_sum(feature) for feature in features])
+        size += tf.stack([tf.reduce_sum(tf.abs(feature)) for feature in features])
+    return total, size

@@ -1,0 +1,180 @@
+"""Averages of gradients of noisy batches, and the direction that they give, as optimizer state.
+
+Gradients of batches that are mostly noise tell of the curvature by themselves: their covariance is
+near the Gauss-Newton matrix over the number of rows. So no samples are made. G G' and G' G of a
+layer's gradients, averaged, have the eigenvectors; the mean squares v of the gradient in their
+basis scale the mean gradient m:
+
+    d = -U m / sqrt(v)
+
+This is Adam in the eigenbasis of Shampoo. How far to go along d is found by Hessian-vector products
+(`newton.lengths`).
+
+References: Vyas et al., SOAP: improving and stabilizing Shampoo using Adam, 2024,
+https://arxiv.org/abs/2409.11321; Gupta, Koren and Singer, Shampoo, 2018,
+https://arxiv.org/abs/1802.09568; George et al., 2018, https://arxiv.org/abs/1806.03884.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_sfn.newton import lengths
+from keras_sfn.preconditioner import kronecker
+
+# How old gradients, their squares and their products fade in a step.
+MEAN_FADING = 0.9
+SQUARE_FADING = 0.95
+PRODUCT_FADING = 0.95
+
+# Steps from one basis to the next, and those of the first that have one besides.
+PERIOD = 20
+_EARLY = (1, 2, 4, 8)
+
+# What the roots of v are at least, as a part of their mean in the layer: along coordinates where
+# rounding is all that there is, a step would be of full length.
+_LEAST = 1e-4
+
+
+class Values(NamedTuple):
+    """What the variables hold.
+
+    Attributes:
+        count: Scalar, gradients in the averages.
+        mean: Shape (n,), of the gradients, without a correction for the start.
+        squares: Shape (n,), of the gradients in the basis, likewise.
+        products: G G' and G' G of all rotated sides, and traces, as `kronecker.moments` gives them.
+        eigenvectors: A square matrix for each rotated side; unit matrices at first.
+        direction: Shape (n,), that of the last step.
+        safe: Shape (n,), parameters to which a runaway goes back.
+        lengths: State of the length, a vector.
+    """
+
+    count: tf.Tensor
+    mean: tf.Tensor
+    squares: tf.Tensor
+    products: tf.Tensor
+    eigenvectors: list[tf.Tensor]
+    direction: tf.Tensor
+    safe: tf.Tensor
+    lengths: tf.Tensor
+
+
+class Averages:
+    """Holds the averages, the last direction, the safe point and the state of the length.
+
+    Args:
+        variables: What is trained.
+        dtype: Of the step's vectors.
+        add_variable: `keras.optimizers.Optimizer.add_variable` of the optimizer.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        dtype: str,
+        add_variable: Callable[..., keras.Variable],
+    ) -> None:
+        self.blocks = kronecker.layer_blocks(variables)
+        size = sum(block.size for block in self.blocks)
+
+        def add(name: str, *shape: int) -> keras.Variable:
+            return add_variable(
+                shape=shape, dtype=dtype, aggregation="only_first_replica", name=name
+            )
+
+        sides = [side for block in self.blocks for side in block.sides]
+        self._variables = Values(
+            count=add("gradient_count"),
+            mean=add("gradient_mean", size),
+            squares=add("gradient_squares", size),
+            products=add("gradient_products", kronecker.moments_length(self.blocks)),
+            eigenvectors=[
+                add_variable(
+                    shape=(side, side),
+                    initializer=keras.initializers.Identity(),
+                    dtype=dtype,
+                    aggregation="only_first_replica",
+                    name=f"gradient_eigenvectors_{index}",
+                )
+                for index, side in enumerate(sides)
+            ],
+            direction=add("direction", size),
+            safe=add("safe_point", size),
+            lengths=add("lengths", len(lengths.INITIAL)),
+        )
+
+    def read(self) -> Values:
+        """Returns what the variables hold."""
+        read: Values = tf.nest.map_structure(tf.convert_to_tensor, self._variables)
+        return read
+
+    def keep(self, values: Values) -> None:
+        """Assigns what a step leaves behind.
+
+        Args:
+            values: New ones.
+        """
+        pairs = zip(tf.nest.flatten(self._variables), tf.nest.flatten(values), strict=True)
+        for variable, value in pairs:
+            variable.assign(value)
+
+    def renewed(self, values: Values) -> Values:
+        """Returns the values with a basis for the next step, a new one where it is time.
+
+        Outside XLA, whose eigenvectors take many times as long. The mean squares are not known in
+        the new basis; those of the old one stand for them, as in SOAP: bases change slowly.
+
+        Args:
+            values: After a step.
+        """
+        count = tf.cast(values.count, tf.int32) - 1
+        due = tf.equal(count % PERIOD, 0) | tf.reduce_any(tf.equal(count, _EARLY))
+
+        def new() -> list[tf.Tensor]:
+            return kronecker.factorise(self.blocks, values.products)[0]
+
+        eigenvectors = tf.cond(due, new, lambda: values.eigenvectors)
+        return values._replace(eigenvectors=list(eigenvectors))
+
+
+def held_numbers(variables: Sequence[keras.Variable]) -> int:
+    """Returns how many numbers are held, and made anew in a step."""
+    blocks = kronecker.layer_blocks(variables)
+    size = sum(block.size for block in blocks)
+    return 4 * size + 3 * kronecker.moments_length(blocks)
+
+
+def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Tensor) -> Values:
+    """Returns the averages with one more gradient, and the direction that they give.
+
+    Args:
+        blocks: The layers.
+        values: Before.
+        gradient: Shape (n,).
+    """
+    count = values.count + 1
+    kept = tf.minimum((count - 1) / count, PRODUCT_FADING)
+    products = kept * values.products + (1 - kept) * kronecker.moments(blocks, gradient)
+    mean = MEAN_FADING * values.mean + (1 - MEAN_FADING) * gradient
+    rotated = kronecker.rotated(blocks, values.eigenvectors, gradient)
+    squares = SQUARE_FADING * values.squares + (1 - SQUARE_FADING) * rotated**2
+    roots = tf.sqrt(squares / (1 - SQUARE_FADING**count))
+    floors = [
+        tf.fill(
+            (block.size,),
+            _LEAST * tf.reduce_mean(roots[block.start : block.start + block.size]),
+        )
+        for block in blocks
+    ]
+    scale = tf.math.reciprocal_no_nan(tf.maximum(roots, tf.concat(floors, axis=0)))
+    unbiased = mean / (1 - MEAN_FADING**count)
+    along = scale * kronecker.rotated(blocks, values.eigenvectors, unbiased)
+    direction = -kronecker.rotated_back(blocks, values.eigenvectors, along)
+    return values._replace(
+        count=count, mean=mean, products=products, squares=squares, direction=direction
+    )

@@ -1,0 +1,29 @@
+"""Whether batches differ, and how noisy they are."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sfn.objective import batches, parameter_space
+from keras_sfn.optimizers import batch_noise
+
+
+def test_a_fingerprint_does_not_know_the_order_of_rows():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)).astype("float32"), rng.integers(0, 9, 50)
+    order = rng.permutation(50)
+    total, size = batch_noise.fingerprint((x, y, None))
+    again, _ = batch_noise.fingerprint((x[order], y[order], None))
+    other, _ = batch_noise.fingerprint((x + 0.01, y, None))
+    np.testing.assert_allclose(total, again, atol=1e-6 * float(tf.reduce_min(size)))
+    assert np.all(np.abs(other - total) > 1e-5 * size)
+
+
+def test_noise_and_signal_are_those_of_two_halves():
+    x = tf.constant([[1.0], [3.0], [7.0], [9.0]])
+    w = keras.Variable([2.0])
+    space = parameter_space.ParameterSpace([w])
+    batch = batches.Batch(x, lambda rows: lambda: (tf.reduce_mean(rows * w), None), space)
+    noise, signal = batch_noise.two_halves(batch, space.values())
+    # Gradients are the means of the rows, 2 and 8.
+    assert (float(noise), float(signal)) == (9.0, 16.0)

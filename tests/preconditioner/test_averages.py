@@ -1,0 +1,55 @@
+"""Averages of gradients, their basis, and the direction that they give."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sfn.preconditioner import averages
+
+
+def made(*shapes):
+    variables = [keras.Variable(np.zeros(shape, "float32")) for shape in shapes]
+    created = []
+
+    def add_variable(**options):
+        options.pop("aggregation")
+        options.setdefault("initializer", "zeros")
+        created.append(keras.Variable(trainable=False, **options))
+        return created[-1]
+
+    return averages.Averages(variables, "float32", add_variable), variables, created
+
+
+def test_the_first_direction_is_the_sign_of_the_gradient():
+    state, _, _ = made((3, 2))
+    gradient = tf.constant([1.0, -2.0, 3.0, 4.0, -5.0, 6.0])
+    values = averages.following(state.blocks, state.read(), gradient)
+    np.testing.assert_allclose(values.direction, -np.sign(gradient), rtol=1e-4)
+
+
+def test_gradients_that_are_zero_give_no_direction():
+    state, _, _ = made((3, 2), (4,))
+    values = averages.following(state.blocks, state.read(), tf.zeros((10,)))
+    np.testing.assert_array_equal(values.direction, np.zeros(10))
+
+
+def test_in_the_basis_of_the_gradients_one_of_rank_one_has_one_coordinate():
+    state, _, _ = made((3, 2))
+    gradient = tf.constant(np.outer([1.0, 2.0, 2.0], [3.0, 4.0]).ravel(), tf.float32)
+    values = averages.following(state.blocks, state.read(), gradient)
+    values = state.renewed(values)
+    second = averages.following(state.blocks, values, gradient)
+    # Along the gradient itself, where the elementwise direction was (-1, ..., -1).
+    cosine = np.dot(second.direction, gradient) / np.linalg.norm(second.direction)
+    np.testing.assert_allclose(cosine, -np.linalg.norm(gradient), rtol=1e-3)
+
+
+def test_what_is_kept_is_read():
+    state, variables, created = made((3, 2))
+    gradient = tf.constant([1.0, -2.0, 3.0, 4.0, -5.0, 6.0])
+    state.keep(state.renewed(averages.following(state.blocks, state.read(), gradient)))
+    values = state.read()
+    assert float(values.count) == 1
+    np.testing.assert_allclose(values.mean, 0.1 * gradient, rtol=1e-5)
+    held = sum(int(np.prod(variable.shape)) for variable in created)
+    assert held <= averages.held_numbers(variables)
