@@ -39,8 +39,23 @@ DOCUMENTS = ("*.md", "*.toml", ".ci/*.txt", "MODULE.bazel", "docs/*.md", "docs/*
 TEST_MAIN = pathlib.PurePosixPath("tests/run_pytest.py")
 # Python 3.10 does not know `tomllib`; what is written must be the same with every version.
 STANDARD = sys.stdlib_module_names | {"tomllib"}
-# Packages of programs that benchmarks run in environments of their own; Bazel has no such thing.
-FOREIGN = {"curvlinops", "jax", "matfree", "torch"}
+# Packages of programs that run in environments of their own; Bazel has no such thing.
+FOREIGN = {
+    "adapt",
+    "aeon",
+    "bayesflow",
+    "curvlinops",
+    "deepxde",
+    "hgq",
+    "jax",
+    "keras_hub",
+    "keras_tuner",
+    "kgcnn",
+    "matfree",
+    "mlflow",
+    "onnxruntime",
+    "torch",
+}
 # What files open besides, which neither imports nor strings tell.
 READS = {
     pathlib.PurePosixPath(".ci/build_file.py"): ["BUILD", ":sources"],

@@ -15,6 +15,7 @@
   another point sees another value, so that its gradient is not the derivative of what is compared
   (batch renormalisation, spectral normalisation, targets that a network makes for itself).
   `Constants` keeps the values of one evaluation for the others of the same step.
+- `tf.gradients` by tensors from outside of the loss: see `local_gradients`.
 
 While an objective is traced, `exact` puts the replacements in force for the tracing thread alone;
 everything outside calls TensorFlow's own functions.
@@ -25,10 +26,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from keras_sfn.backend import local_gradients
 
 # Ops below this name scope stand in for others and are known to be right.
 SCOPE = "keras_sfn_exact"
@@ -83,14 +86,23 @@ def _graph_in_force() -> Any:
 
 
 @contextlib.contextmanager
-def exact(constants: Constants | None = None) -> Iterator[None]:
-    """Puts the replacements in force in this thread, until the block ends."""
-    before = _in_force()
-    _thread.in_force = (True, constants)
+def exact(constants: Constants | None = None, parameters: Sequence[Any] = ()) -> Iterator[None]:
+    """Puts the replacements in force in this thread, until the block ends.
+
+    Args:
+        constants: What has been passed through `tf.stop_gradient`; None holds nothing.
+        parameters: The tensors that stand for the trained variables.
+    """
+    before, before_parameters = _in_force(), _parameters_in_force()
+    _thread.in_force, _thread.parameters = (True, constants), parameters
     try:
         yield
     finally:
-        _thread.in_force = before
+        _thread.in_force, _thread.parameters = before, before_parameters
+
+
+def _parameters_in_force() -> Sequence[Any]:
+    return getattr(_thread, "parameters", ())
 
 
 def _in_force() -> tuple[bool, Constants | None]:
@@ -103,6 +115,7 @@ def install() -> None:
     _replace(tf.nn, "softsign", _softsign)
     _replace(tf.image, "resize", _resize)
     _replace(tf, "stop_gradient", _stop_gradient)
+    _replace(tf, "gradients", _gradients)
     _register("XlaDynamicUpdateSlice", _update_slice_gradient)
 
 
@@ -162,6 +175,10 @@ def _stop_gradient(original: Callable[..., Any], input: Any, name: str | None = 
     value = original(input, name=CONSTANT)
     constants = _in_force()[1]
     return value if constants is None else constants.stop_gradient(value)
+
+
+def _gradients(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return local_gradients.gradients(original, _parameters_in_force(), *args, **options)
 
 
 def _softsign(original: Callable[..., Any], features: Any, name: str | None = None) -> tf.Tensor:

@@ -14,8 +14,16 @@ from keras_sfn.objective import parameter_space
 HVP_MODES = ("auto", "forward_over_reverse", "reverse_over_reverse")
 
 # What tracing raises where an op has no forward-mode rule: loops (Keras's recurrent layers) give
-# TypeError, ValueError or AssertionError, unregistered ops LookupError.
-_NO_FORWARD_RULE = (TypeError, ValueError, LookupError, AssertionError, NotImplementedError)
+# TypeError, ValueError or AssertionError, unregistered ops LookupError, and the sparse gradient of
+# a gather inside an inner tape AttributeError.
+_NO_FORWARD_RULE = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 
 
 def resolve_mode(mode: str, has_loops: bool, synchronized: bool = False) -> str:

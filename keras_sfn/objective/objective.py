@@ -118,7 +118,7 @@ class Objective:
         self._constants.start(hold_constants)
         with (
             frozen_scope.FrozenScope(mapping, self._seed) as scope,
-            second_derivatives.exact(self._constants),
+            second_derivatives.exact(self._constants, parameters),
             _repeat_python_random(self._python_random),
             frozen_scope.put_in_force(scope),
         ):

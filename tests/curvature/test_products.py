@@ -135,6 +135,23 @@ def test_auto_falls_back_where_an_op_has_no_forward_rule():
     np.testing.assert_allclose(product(tf.constant([1.0, 1.0])), [12, 24])
 
 
+@pytest.mark.parametrize(
+    "error", [AssertionError, AttributeError, LookupError, NotImplementedError, TypeError]
+)
+def test_auto_falls_back_from_whatever_forward_mode_raises(error, monkeypatch):
+    v = keras.Variable([1.0, 2.0])
+    objective = objective_lib.Objective(
+        lambda: (tf.reduce_sum(v.value**3), None), parameter_space.ParameterSpace([v])
+    )
+
+    def fails(*_):
+        raise error("no forward mode")
+
+    monkeypatch.setattr(products, "_forward_over_reverse", fails)
+    product = products.hessian_vector_product(objective, tf.constant([1.0, 2.0]), "auto")
+    np.testing.assert_allclose(product(tf.constant([1.0, 1.0])), [6, 12])
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_linear_loss_has_curvature_zero(mode):
     v = keras.Variable([1.0, 2.0])

@@ -1,0 +1,1 @@
+"""Packages that train Keras models, each by a program of its own."""
