@@ -132,6 +132,8 @@ def _watch(
             logs = train_function(iterator)
         for optimizer in optimizers:
             optimizer.raise_if_failing()
+        if any(optimizer.changes_kind() for optimizer in optimizers):
+            model.make_train_function(force=True)
         return logs
 
     setattr(watched, _MARK, train_function)

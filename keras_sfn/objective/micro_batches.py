@@ -154,7 +154,9 @@ class MicroBatches:
             for spec in outputs
         ]
         start = (tf.constant(0), totals, arrays)
-        _, totals, arrays = tf.while_loop(lambda index, *_: index < full, body, start)
+        _, totals, arrays = tf.while_loop(
+            lambda index, *_: index < full, body, start, parallel_iterations=1
+        )
         joined = [
             tf.reshape(array.stack(), [full * size, *_tail(spec)])
             for array, spec in zip(arrays, outputs, strict=True)

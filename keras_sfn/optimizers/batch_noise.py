@@ -84,11 +84,15 @@ class BatchNoise:
         )
 
     def is_noisy(self) -> bool:
-        """Whether the last step was of the kind for noisy batches; not in a graph."""
+        """Whether batches were noisy when that was last asked; not in a graph."""
         return bool(self._state.numpy()[State._fields.index("noisy")])
 
-    def look(self, batch: batches.Batch, loss: survey_lib.FrozenLoss) -> tf.Tensor:
-        """Returns whether this batch is one of several noisy ones, a scalar boolean.
+    def is_known(self) -> bool:
+        """Whether that was asked at all; not in a graph."""
+        return bool(self._state.numpy()[State._fields.index("steps")] > 0)
+
+    def look(self, batch: batches.Batch, loss: survey_lib.FrozenLoss) -> None:
+        """Notes whether batches differ and are noisy, at the first step and every so often.
 
         Args:
             batch: Of which parts may be taken.
@@ -100,15 +104,17 @@ class BatchNoise:
         same = tf.reduce_all(tf.abs(total - last) <= _ROUNDING * size)
         first = tf.equal(state.steps, 0)
         differ = first | ~same
-        due = differ & (tf.equal(state.measurements, 0) | tf.equal(state.steps % PERIOD, 0))
+        due = tf.equal(state.steps % PERIOD, 0)
+        measured = due & differ & batch.has_halves()
         noise, signal = tf.cond(
-            due & batch.has_halves(),
+            measured,
             lambda: self._measured(batch, loss, state),
             lambda: (state.noise, state.signal),
         )
         bound = tf.where(state.noisy > 0, CALM, NOISY)
         # A batch of one row has no parts; it is as noisy as can be.
         noisy = differ & (~batch.has_halves() | (noise > bound * tf.maximum(signal, 0)))
+        noisy = tf.where(due, noisy, state.noisy > 0)
         state = State(
             steps=state.steps + 1,
             total=total[0],
@@ -116,11 +122,10 @@ class BatchNoise:
             cosines=total[2],
             noise=noise,
             signal=signal,
-            measurements=state.measurements + tf.cast(due & batch.has_halves(), tf.float32),
+            measurements=state.measurements + tf.cast(measured, tf.float32),
             noisy=tf.cast(noisy, tf.float32),
         )
         self._state.assign(tf.stack(state))
-        return noisy
 
     def _measured(
         self, batch: batches.Batch, loss: survey_lib.FrozenLoss, state: State

@@ -78,7 +78,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._own_names = tuple(own)
         self._described = False
         self._first_compiled_step = 0
-        self._one_batch = False
+        # Of steps under stochastic="auto", which of two kinds is traced; and whether it may change.
+        self._averages_now = self._looks = self._several_batches = False
         self.max_consecutive_rejections = limit
 
     def get_config(self) -> dict[str, Any]:
@@ -227,17 +228,26 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         return taken <= first < taken + steps
 
     def expect_batches(self, count: int | None) -> bool:
-        """Says how many batches an epoch has, as `fit` does where it knows.
+        """Decides for `fit` of which kind the next steps are, before one is traced.
+
+        Steps on several batches are taken to be on noisy ones, until the first has looked.
 
         Args:
-            count: The number, or None where it is not known.
+            count: Batches of an epoch, or None where that is not known.
 
         Returns:
             Whether a train function that was traced before takes steps of another kind.
         """
-        before = self._one_batch
-        self._one_batch = count == 1
-        return self._arguments.may_average and before != self._one_batch
+        before = self._averages_now
+        known = self.built and self._arguments.may_average and self._noise.is_known()
+        several = self._noise.is_noisy() if known else count is not None
+        self._several_batches = count != 1
+        self._averages_now = self._several_batches and several
+        return self._arguments.may_average and before != self._averages_now
+
+    def changes_kind(self) -> bool:
+        """Returns whether the next steps are of another kind than the one that was traced."""
+        return self._looks and self._noise.is_noisy() != self._averages_now
 
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
@@ -353,8 +363,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             first = tf.equal(self._iterations.value, 0)
             self._slopes.measure(loss.whole, loss.compiled, first)
         averages = self._arguments.averages(divisible=loss.part is not None)
-        if averages is None and self._one_batch:
-            averages = False
+        self._looks = averages is None and self._several_batches
         if space.size != self._size or not isinstance(batch, batches.Batch):
             if averages:
                 logging.log_first_n(
@@ -364,15 +373,11 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
                     1,
                     self.name,
                 )
-            averages = False
-        if averages is None:
+            averages = self._looks = False
+        if self._looks:
             assert isinstance(batch, batches.Batch)
-            returned = _either(
-                self._noise.look(batch, loss),
-                lambda: self._averaged_step(batch, loss),
-                lambda: self._step_in_subspace(batch, loss),
-            )
-        elif averages:
+            self._noise.look(batch, loss)
+        if self._averages_now if averages is None else averages:
             assert isinstance(batch, batches.Batch)
             returned = self._averaged_step(batch, loss)
         else:
@@ -583,25 +588,6 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if catcher is None:
             raise ValueError(_NO_GRADIENTS)
         catcher.applied(self, grads, trainable_variables)
-
-
-def _either(
-    condition: tf.Tensor,
-    first: Callable[[], tuple[tf.Tensor, Any]],
-    second: Callable[[], tuple[tf.Tensor, Any]],
-) -> tuple[tf.Tensor, Any]:
-    """Returns what one of two steps gives. In a graph each is compiled when it first runs."""
-    structure: list[Any] = []
-
-    def tensors(step: Callable[[], tuple[tf.Tensor, Any]]) -> list[Any]:
-        returned = step()
-        structure[:] = [returned]
-        return [part for part in tf.nest.flatten(returned) if part is not None]
-
-    given = iter(tf.cond(condition, lambda: tensors(first), lambda: tensors(second)))
-    parts = [None if part is None else next(given) for part in tf.nest.flatten(structure[0])]
-    packed: tuple[tf.Tensor, Any] = tf.nest.pack_sequence_as(structure[0], parts)
-    return packed
 
 
 _NO_GRADIENTS = (

@@ -255,9 +255,10 @@ class _Directions(NamedTuple):
         )
         # Row j was taken when rows 0 to j were there.
         projected = ritz_lib.mirrored(end.lower)
-        # What has no row is stiffer than the rest, by the sums of its rows: no step goes there.
+        # What has no row is as stiff as any, by the sums of the rows: no step goes there, and it is
+        # not more than damping is measured by.
         absent = tf.cast(tf.range(self.rows) >= self.used, dtype)
-        stiff = 2 * tf.reduce_max(tf.reduce_sum(tf.abs(projected), axis=1))
+        stiff = tf.reduce_max(tf.reduce_sum(tf.abs(projected), axis=1))
         return end.blocks, projected + tf.linalg.diag(absent * stiff)
 
     @property

@@ -7,6 +7,7 @@ import tensorflow as tf
 from sklearn import datasets
 
 import keras_sfn
+from keras_sfn.optimizers import newton_optimizer
 
 
 def digits():
@@ -43,6 +44,34 @@ def test_noisy_batches_are_found_and_all_data_in_one_batch_too():
     assert network.optimizer.options_in_use["stochastic"] is True
     network.fit(x[:256], y[:256], batch_size=256, verbose=0)
     assert network.optimizer.last_step.kind == "preconditioned directions"
+
+
+@pytest.mark.parametrize("batch_size", [32, 256])
+def test_one_kind_of_step_is_traced(monkeypatch, batch_size):
+    traced = []
+    for name in ("_averaged_step", "_step_in_subspace"):
+        original = getattr(newton_optimizer.NewtonOptimizer, name)
+
+        def spy(self, *arguments, name=name, original=original):
+            traced.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(newton_optimizer.NewtonOptimizer, name, spy)
+    x, y = digits()
+    model(sfn()).fit(x[:256], y[:256], batch_size=batch_size, epochs=2, verbose=0)
+    assert traced == ["_averaged_step" if batch_size < 256 else "_step_in_subspace"]
+
+
+def test_batches_with_little_noise_are_left_to_the_other_kind():
+    halves = [np.tile(np.arange(start, start + 32), 2) for start in range(0, 128, 32)]
+    x, y = (part[np.concatenate(halves)] for part in digits())
+    network = model(sfn())
+    kinds = []
+    record = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: kinds.append(network.optimizer.last_step.kind)
+    )
+    network.fit(x, y, batch_size=64, shuffle=False, verbose=0, callbacks=[record])
+    assert kinds == ["averaged gradients", *3 * ["preconditioned directions"]]
 
 
 @pytest.mark.slow
