@@ -31,6 +31,11 @@ MEAN_FADING = 0.9
 SQUARE_FADING = 0.95
 PRODUCT_FADING = 0.95
 
+# Products take as long as the rotations of a gradient: after the first steps they are of one
+# gradient in so many.
+_ALL_PRODUCTS = 10
+_PRODUCTS_PERIOD = 4
+
 # Steps from one basis to the next, and those of the first that have one besides.
 PERIOD = 20
 _EARLY = (1, 2, 4, 8)
@@ -45,8 +50,8 @@ class Values(NamedTuple):
 
     Attributes:
         count: Scalar, gradients in the averages.
-        mean: Shape (n,), of the gradients, without a correction for the start.
-        squares: Shape (n,), of the gradients in the basis, likewise.
+        mean: Shape (n,), of the gradients in the basis, without a correction for the start.
+        squares: Shape (n,), of their squares there, likewise.
         products: G G' and G' G of all rotated sides, and traces, as `kronecker.moments` gives them.
         eigenvectors: A square matrix for each rotated side; unit matrices at first.
         direction: Shape (n,), that of the last step.
@@ -135,11 +140,13 @@ class Averages:
         count = tf.cast(values.count, tf.int32) - 1
         due = tf.equal(count % PERIOD, 0) | tf.reduce_any(tf.equal(count, _EARLY))
 
-        def new() -> list[tf.Tensor]:
-            return kronecker.factorise(self.blocks, values.products)[0]
+        def new() -> tuple[list[tf.Tensor], tf.Tensor]:
+            eigenvectors = kronecker.factorise(self.blocks, values.products)[0]
+            mean = kronecker.rotated_back(self.blocks, values.eigenvectors, values.mean)
+            return eigenvectors, kronecker.rotated(self.blocks, eigenvectors, mean)
 
-        eigenvectors = tf.cond(due, new, lambda: values.eigenvectors)
-        return values._replace(eigenvectors=list(eigenvectors))
+        eigenvectors, mean = tf.cond(due, new, lambda: (values.eigenvectors, values.mean))
+        return values._replace(eigenvectors=list(eigenvectors), mean=mean)
 
 
 def held_numbers(variables: Sequence[keras.Variable]) -> int:
@@ -158,10 +165,17 @@ def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Te
         gradient: Shape (n,).
     """
     count = values.count + 1
-    kept = tf.minimum((count - 1) / count, PRODUCT_FADING)
-    products = kept * values.products + (1 - kept) * kronecker.moments(blocks, gradient)
-    mean = MEAN_FADING * values.mean + (1 - MEAN_FADING) * gradient
+    settled = count > _ALL_PRODUCTS
+    fading = tf.where(settled, PRODUCT_FADING**_PRODUCTS_PERIOD, PRODUCT_FADING)
+    kept = tf.minimum((count - 1) / count, tf.cast(fading, count.dtype))
+    due = ~settled | tf.equal(tf.cast(count, tf.int32) % _PRODUCTS_PERIOD, 0)
+    products = tf.cond(
+        due,
+        lambda: kept * values.products + (1 - kept) * kronecker.moments(blocks, gradient),
+        lambda: values.products,
+    )
     rotated = kronecker.rotated(blocks, values.eigenvectors, gradient)
+    mean = MEAN_FADING * values.mean + (1 - MEAN_FADING) * rotated
     squares = SQUARE_FADING * values.squares + (1 - SQUARE_FADING) * rotated**2
     roots = tf.sqrt(squares / (1 - SQUARE_FADING**count))
     floors = [
@@ -173,8 +187,7 @@ def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Te
     ]
     scale = tf.math.reciprocal_no_nan(tf.maximum(roots, tf.concat(floors, axis=0)))
     unbiased = mean / (1 - MEAN_FADING**count)
-    along = scale * kronecker.rotated(blocks, values.eigenvectors, unbiased)
-    direction = -kronecker.rotated_back(blocks, values.eigenvectors, along)
+    direction = -kronecker.rotated_back(blocks, values.eigenvectors, scale * unbiased)
     return values._replace(
         count=count, mean=mean, products=products, squares=squares, direction=direction
     )

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sfn.preconditioner import averages
+from keras_sfn.preconditioner import averages, kronecker
 
 
 def made(*shapes):
@@ -44,12 +44,35 @@ def test_in_the_basis_of_the_gradients_one_of_rank_one_has_one_coordinate():
     np.testing.assert_allclose(cosine, -np.linalg.norm(gradient), rtol=1e-3)
 
 
+def test_a_mean_stays_the_same_vector_in_a_new_basis():
+    state, _, _ = made((3, 2), (5,))
+    rng = np.random.default_rng(0)
+    gradients = rng.normal(size=(6, 11)).astype("float32")
+    values, mean = state.read(), np.zeros(11)
+    for gradient in gradients:
+        values = state.renewed(averages.following(state.blocks, values, tf.constant(gradient)))
+        mean = 0.9 * mean + 0.1 * gradient
+    found = kronecker.rotated_back(state.blocks, values.eigenvectors, values.mean)
+    np.testing.assert_allclose(found, mean, rtol=1e-4, atol=1e-6)
+
+
+def test_products_are_of_all_gradients_at_first_and_of_one_in_four_later():
+    state, _, _ = made((3, 2))
+    values, changed = state.read(), []
+    for index in range(18):
+        gradient = tf.constant(np.random.default_rng(index).normal(size=6), tf.float32)
+        before, values = values, averages.following(state.blocks, values, gradient)
+        changed.append(not np.array_equal(before.products, values.products))
+    assert changed == [*10 * [True], False, True, *3 * [False], True, *2 * [False]]
+
+
 def test_what_is_kept_is_read():
     state, variables, created = made((3, 2))
     gradient = tf.constant([1.0, -2.0, 3.0, 4.0, -5.0, 6.0])
     state.keep(state.renewed(averages.following(state.blocks, state.read(), gradient)))
     values = state.read()
     assert float(values.count) == 1
-    np.testing.assert_allclose(values.mean, 0.1 * gradient, rtol=1e-5)
+    mean = kronecker.rotated_back(state.blocks, values.eigenvectors, values.mean)
+    np.testing.assert_allclose(mean, 0.1 * gradient, rtol=1e-5)
     held = sum(int(np.prod(variable.shape)) for variable in created)
     assert held <= averages.held_numbers(variables)
