@@ -190,12 +190,16 @@ class Batch:
         return known + for_row * tf.cast(count, tf.float32)
 
     def try_part(self) -> None:
-        """Traces the loss of a part of the rows; where that fails, `obstacle` says why."""
+        """Traces the loss of a part and of half of the rows; `obstacle` says why one fails."""
         spec = tf.TensorSpec((self.space.size,), self.space.dtype)
         parts = self.spread(tf.constant(rows.MOST_PARTS))
 
+        known = rows.static_count(self.data)
+
         def loss(point: tf.Tensor) -> tf.Tensor:
-            return parts.over_parts(lambda part: part.loss(point), ())
+            total = parts.over_parts(lambda part: part.loss(point), ())
+            # Of few rows a part is all of them, and a half is not.
+            return total if known == 1 else total + self.half(tf.constant(0)).loss(point)
 
         try:
             graphs.trace(loss, spec)
