@@ -1,4 +1,4 @@
-import time
+import threading
 
 import keras
 import numpy as np
@@ -22,9 +22,16 @@ class Optimizer:
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is logged after no time at all."""
+    """What is logged in calls that all take longer than three seconds, as they think."""
+
+    class Timer:
+        def __init__(self, seconds, function, arguments):
+            assert seconds == 3
+            self.start = lambda: function(*arguments)
+            self.cancel = lambda: None
+
     lines = []
-    monkeypatch.setattr(compiling, "_PATIENCE", 0.01)
+    monkeypatch.setattr(threading, "Timer", Timer)
     monkeypatch.setattr(logging, "warning", lines.append)
     return lines
 
@@ -33,23 +40,27 @@ def test_a_long_first_call_is_told_of_and_a_long_later_one_is_not(said):
     watch = compiling.Watch([Optimizer(), Optimizer()])
     for _ in range(2):
         with watch.call(1):
-            time.sleep(0.1)
+            pass
     [line] = said
     assert line.startswith("newton, newton: the first step is traced and compiled")
 
 
-def test_a_short_first_call_is_not_told_of(said, monkeypatch):
-    monkeypatch.setattr(compiling, "_PATIENCE", 10.0)
+def test_a_short_first_call_is_not_told_of(monkeypatch):
+    lines = []
+    monkeypatch.setattr(logging, "warning", lines.append)
+    # Long enough that no machine gets there before the call has ended.
+    monkeypatch.setattr(compiling, "_PATIENCE", 3600.0)
     with compiling.Watch([Optimizer()]).call(1):
-        pass
-    assert said == []
+        [timer] = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+    timer.join()
+    assert lines == []
 
 
 def test_the_call_in_which_xla_compiles_is_told_of(said):
     watch = compiling.Watch([Optimizer([0, 4])])
     for _ in range(4):
         with watch.call(4):
-            time.sleep(0.05)
+            pass
     first, later = said
     assert "first step" in first
     assert "XLA compiles the step" in later
