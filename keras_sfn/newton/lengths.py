@@ -3,14 +3,20 @@
 For a direction d that was made before a batch was seen, with g and H of that batch, the expected
 loss along d is L + a g'd + a^2 d'Hd / 2. Averages of g'd and of |d'Hd| over batches give the length
 a = -g'd / |d'Hd|. Noise in d adds to d'Hd and not to g'd, so that lengths fall by themselves where
-noise hides the slope, and no schedule is needed. The absolute value is what is saddle-free: along
-negative curvature a step goes downhill, as far as |d'Hd| says, and not up to the saddle. Where the
-loss itself, a step farther, is above what the model says, the larger curvature that it shows
-counts. What is best for the next step alone is too short for many, so that a step may always be as
-long as noise allows: its curvature raises the loss by a small part of what batches differ by.
+noise hides the slope. The absolute value is what is saddle-free: along negative curvature a step
+goes downhill, as far as |d'Hd| says, and not up to the saddle. Where the loss itself, a step
+farther, is above what the model says, the larger curvature that it shows counts.
 
-A loss that leaves the range of those before it is a runaway: the parameters go back to the last
-point that was safe, and the length to a fraction.
+What is best for the next step alone is too short for many. So a step may always be so long that its
+curvature raises the loss by a part of what batches differ by. Which part is found out: longer steps
+go faster along the valley and stand higher above its floor. How high is seen against the mean of
+the points of the last steps. Where the loss falls as a power of the number of steps, a factor on
+lengths changes the one by as much as the other when the height is what the loss falls by while the
+number of steps grows by a factor of e. A small part of that is aimed at, so that no schedule is
+needed.
+
+A loss that leaves the range of those before it is a runaway: the parameters go back to the mean
+point, and the length to a fraction.
 """
 
 from __future__ import annotations
@@ -30,9 +36,32 @@ OPTIMISM = 1.0
 # A factor on lengths.
 REACH = 1.0
 
-# A step may always be so long that its curvature raises the loss by this part of the deviation of
-# the losses: what is best for the next step alone is too short for many.
+# A step may always be so long that its curvature raises the loss by a part of the deviation of the
+# losses: at first by this one; later by more or less, as logarithms of a factor, and of its change
+# at a look.
 ALLOWED = 1e-2
+_MORE = (-2.0, 6.0)
+_CHANGE = 0.1
+
+# The height above the floor of the valley that is aimed at, over the fall of the loss while steps
+# grow by a factor of e.
+HEIGHT = 0.2
+
+# What a height counts as at least, likewise.
+_LEAST_HEIGHT = 1e-3
+
+# Steps before that fall is known, and those of which the mean point is.
+_KNOWN = 50
+MEAN_OF = 30
+
+# A training of fewer steps does not end at the mean point: it is as many steps behind as it has.
+_LONG = 10 * MEAN_OF
+
+# Powers of the number of a step with which losses are weighed, for two means of them.
+_EARLY_POWER, _LATE_POWER = 1.0, 3.0
+
+# Of so many steps and more these means are as of so many.
+_LONGEST = 10_000.0
 
 # The first length, as a part of what the first batch alone asks for: its slope is that of the
 # gradient of which the direction was made.
@@ -69,6 +98,12 @@ class State(NamedTuple):
         deviation: Mean absolute deviation of the losses from their mean.
         rayleigh: d'Hd / d'd at the last look.
         ratio: Of the actual to the predicted reduction at the last look.
+        early: Mean of the losses, of which later ones count more.
+        late: Likewise, still more.
+        gain: Mean of the loss less that at the mean point.
+        since: Steps since a training ended, or a runaway.
+        more: Logarithm of the part of the deviation by which the curvature of a step may raise the
+            loss, over the first such part.
     """
 
     steps: tf.Tensor
@@ -80,10 +115,15 @@ class State(NamedTuple):
     deviation: tf.Tensor
     rayleigh: tf.Tensor
     ratio: tf.Tensor
+    early: tf.Tensor
+    late: tf.Tensor
+    gain: tf.Tensor
+    since: tf.Tensor
+    more: tf.Tensor
 
 
 # The vector at the start.
-INITIAL = State(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+INITIAL = State(*len(State._fields) * [0.0])
 
 
 class Look(NamedTuple):
@@ -95,6 +135,7 @@ class Look(NamedTuple):
         square: Scalar, d'd.
         loss: Scalar, of the batch.
         trial_loss: Scalar, a length farther.
+        mean_loss: Scalar, at the mean of the last points.
     """
 
     slope: tf.Tensor
@@ -102,6 +143,7 @@ class Look(NamedTuple):
     square: tf.Tensor
     loss: tf.Tensor
     trial_loss: tf.Tensor
+    mean_loss: tf.Tensor
 
 
 def is_due(state: State) -> tf.Tensor:
@@ -173,7 +215,10 @@ def looked(state: State, look: Look) -> State:
     kept = tf.where(first, tf.zeros_like(length), FADING * tf.ones_like(length))
     mean = kept * state.curvature + (1 - kept) * curvature
     wanted = REACH * tf.math.divide_no_nan(tf.maximum(optimistic_slope(state), 0), mean)
-    hidden = tf.sqrt(2 * ALLOWED * tf.math.divide_no_nan(state.deviation, mean))
+    state = _allowing(state, look)
+    hidden = tf.sqrt(
+        2 * ALLOWED * tf.exp(state.more) * tf.math.divide_no_nan(state.deviation, mean)
+    )
     wanted = tf.maximum(wanted, hidden)
     bounded = tf.clip_by_value(wanted, SHRINKAGE * length, GROWTH * length)
     following = tf.where(length > 0, bounded, _FIRST * wanted)
@@ -190,6 +235,43 @@ def looked(state: State, look: Look) -> State:
     return State(*(tf.where(finite, a, b) for a, b in zip(after, beyond, strict=True)))
 
 
+def fall(state: State) -> tf.Tensor:
+    """Returns by what the loss falls while the number of steps grows by a factor of e.
+
+    With weights s^p on the losses of steps s up to t, the mean of ln(s / t) is -1 / (p + 1).
+
+    Args:
+        state: After some steps.
+    """
+    apart = 1 / (_EARLY_POWER + 1) - 1 / (_LATE_POWER + 1)
+    return tf.minimum((state.early - state.late) / apart, tf.abs(state.loss))
+
+
+def ends_at_mean_point(state: State) -> tf.Tensor:
+    """Returns whether the mean point is where a training had better end, a scalar boolean.
+
+    Args:
+        state: After its last step.
+    """
+    return (state.gain > 0) & (state.since >= _LONG)
+
+
+def _allowing(state: State, look: Look) -> State:
+    """Returns the state with the height seen once more, and what it allows."""
+    seen = look.loss - look.mean_loss
+    finite = tf.math.is_finite(seen)
+    gain = tf.where(finite, FADING * state.gain + (1 - FADING) * seen, state.gain)
+    steps = tf.clip_by_value(state.steps, 1, _LONGEST)
+    falls = tf.maximum(fall(state), 0)
+    # The mean point is of so many steps before, when the loss was higher.
+    lag = tf.minimum(steps, MEAN_OF) / steps * falls
+    height = tf.maximum(gain + lag, _LEAST_HEIGHT * falls)
+    wanted = HEIGHT * tf.math.divide_no_nan(falls, height)
+    change = tf.clip_by_value(tf.math.log(wanted), -_CHANGE, _CHANGE)
+    more = tf.clip_by_value(state.more + change, *_MORE)
+    return state._replace(gain=gain, more=tf.where(state.steps < _KNOWN, state.more, more))
+
+
 def stepped(state: State, loss: tf.Tensor, away: tf.Tensor) -> State:
     """Returns the state after a step.
 
@@ -202,12 +284,29 @@ def stepped(state: State, loss: tf.Tensor, away: tf.Tensor) -> State:
     kept = tf.where(first, tf.zeros_like(loss), _LOSS_FADING * tf.ones_like(loss))
     mean = kept * state.loss + (1 - kept) * loss
     deviation = kept * state.deviation + (1 - kept) * tf.abs(loss - mean)
-    after = state._replace(steps=state.steps + 1, loss=mean, deviation=deviation)
+    steps = state.steps + 1
+    number = tf.minimum(steps, _LONGEST)
+    after = state._replace(
+        steps=steps,
+        since=state.since + 1,
+        loss=mean,
+        deviation=deviation,
+        early=_weighed(state.early, loss, number, _EARLY_POWER),
+        late=_weighed(state.late, loss, number, _LATE_POWER),
+    )
     back = state._replace(
         steps=tf.ones_like(state.steps),
         curvature=state.curvature / _RETREAT,
         length=_RETREAT * state.length,
         # A bound that stays would stop training for good where the data have changed.
         deviation=2 * state.deviation + 0.1 * tf.abs(state.loss),
+        early=state.loss,
+        late=state.loss,
+        since=tf.zeros_like(state.since),
+        more=tf.zeros_like(state.more),
     )
     return State(*(tf.where(away, a, b) for a, b in zip(back, after, strict=True)))
+
+
+def _weighed(mean: tf.Tensor, loss: tf.Tensor, number: tf.Tensor, power: float) -> tf.Tensor:
+    return mean + (power + 1) / (number + power) * (loss - mean)

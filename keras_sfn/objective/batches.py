@@ -13,6 +13,10 @@ from keras_sfn.backend import graphs
 from keras_sfn.objective import micro_batches, parameter_space, row_parts, rows, traced
 from keras_sfn.objective import objective as objective_lib
 
+# Between the seeds of two draws of the same numbers: more than there are generators, and no
+# multiple of what is between two slices.
+_SEEDS_A_DRAW = 100_003
+
 
 def of_function(loss_fn: Callable[[], Any], space: parameter_space.ParameterSpace) -> Batch:
     """Returns the batch of a loss function that reads its rows by itself.
@@ -170,10 +174,19 @@ class Batch:
         """Returns the loss of one half of the rows, without the last one where they are odd.
 
         Args:
-            index: Scalar integer, 0 or 1.
+            index: Scalar integer, 0 or 1. The halves draw other random numbers.
         """
         known = self._rows()
-        return self._loss(rows.take(self.data, index * (known // 2), known // 2))
+        half = rows.take(self.data, index * (known // 2), known // 2)
+        return self._loss(half, self._seed_of_draw(index))
+
+    def redrawn(self, index: tf.Tensor) -> objective_lib.Loss:
+        """Returns the loss of all rows with other random numbers.
+
+        Args:
+            index: Scalar integer; each has its own.
+        """
+        return self._loss(self.data, self._seed_of_draw(index))
 
     def arithmetic(self) -> Any:
         """Returns how many floating-point operations a gradient takes, a float or scalar tensor."""
@@ -223,10 +236,16 @@ class Batch:
         known = rows.static_count(data)
         return known is None or known > self._slice_rows
 
-    def _loss(self, data: Any) -> objective_lib.Loss:
+    def _seed_of_draw(self, index: tf.Tensor) -> tf.Tensor | None:
+        if self._seed is None:
+            return None
+        return self._seed + tf.cast(tf.stack([_SEEDS_A_DRAW * index, 0]), self._seed.dtype)
+
+    def _loss(self, data: Any, seed: tf.Tensor | None = None) -> objective_lib.Loss:
+        seed = self._seed if seed is None else seed
         if not self._in_slices(data):
             return objective_lib.Objective(
-                self._loss_of(data), self.space, draws=self._draws, seed=self._seed
+                self._loss_of(data), self.space, draws=self._draws, seed=seed
             )
         assert self._slice_rows is not None
         return micro_batches.MicroBatches(
@@ -236,5 +255,5 @@ class Batch:
             self.space,
             self.traced,
             draws=self._draws,
-            seed=self._seed,
+            seed=seed,
         )

@@ -38,6 +38,12 @@ class _Seen(NamedTuple):
     along: tf.Tensor  # (n,), the direction that was made before this batch was seen
     slope: tf.Tensor  # (), of the loss down along it
 
+    def is_finite(self) -> tf.Tensor:
+        return tf.math.is_finite(self.loss) & self.has_finite_gradient()
+
+    def has_finite_gradient(self) -> tf.Tensor:
+        return tf.reduce_all(tf.math.is_finite(self.gradient))
+
 
 def run(
     loss: survey_lib.FrozenLoss,
@@ -60,83 +66,122 @@ def run(
     Returns:
         What was computed, and the variables to which its updates belong.
     """
-    updated: list[keras.Variable] = []
     space = loss.whole.space
     before = averages.read()
+    seen, updated = _see(loss, averages, before)
     state = lengths.State(*tf.unstack(before.lengths))
+    away = lengths.ran_away(state, seen.loss) | ~seen.is_finite()
+    slope = tf.where(away, tf.constant(np.nan, seen.slope.dtype), seen.slope)
+    state = _looked(loss, again, seen, before, lengths.sloped(state, slope), ~away)
+
+    values = space.values()
+    here = space.flatten(values)
+    onward = learning_rate * state.length * seen.averages.direction
+    if max_step_norm is not None:
+        norm = tf.norm(onward)
+        onward = onward * tf.where(norm > max_step_norm, max_step_norm / norm, 1)
+    onward = constraints.Constraints(space, values, seen.gradient).step(onward)
+    going = ~away & tf.reduce_all(tf.math.is_finite(onward))
+    # Before the first length there is no mean point.
+    back = tf.where(away & (state.length > 0), before.mean_point - here, tf.zeros_like(here))
+    step = tf.where(going, onward, back)
+
+    length = state.length
+    state = lengths.stepped(state, seen.loss, away)
+    after = tf.nest.map_structure(lambda new, old: tf.where(going, new, old), seen.averages, before)
+    averages.keep(
+        averages.renewed(
+            after._replace(
+                mean=tf.where(going, after.mean, tf.zeros_like(after.mean)),
+                mean_point=averages_lib.mean_point(before, here, state, away),
+                lengths=tf.stack(state),
+            )
+        )
+    )
+    result = _result(seen, state, length, step, going, away)
+    figures = last_step.pack(result, seen.loss, seen.gradient, dimension, ratio=state.ratio)
+    computed = step_program.Computed(seen.loss, seen.outputs, seen.updates, result, figures)
+    return computed, updated
+
+
+def _see(
+    loss: survey_lib.FrozenLoss, averages: averages_lib.Averages, before: averages_lib.Values
+) -> tuple[_Seen, list[keras.Variable]]:
+    """Takes the gradient, and returns with it the variables to which the updates belong."""
+    updated: list[keras.Variable] = []
+    space = loss.whole.space
 
     def see(_: bool) -> _Seen:
         values = space.values()
         evaluation, gradient = loss.whole.evaluation_and_gradient(values, hold_constants=True)
         updated[:] = [variable for variable, _ in evaluation.updates]
-        allowed = constraints.Constraints(space, values, gradient)
-        after = averages_lib.following(averages.blocks, before, allowed.gradient)
+        gradient = constraints.Constraints(space, values, gradient).gradient
+        after = averages_lib.following(averages.blocks, before, gradient)
         first = tf.equal(before.count, 0)
         along = tf.where(first, after.direction, before.direction)
         return _Seen(
             evaluation.loss,
             evaluation.outputs,
             [value for _, value in evaluation.updates],
-            allowed.gradient,
+            gradient,
             after,
             along,
-            -vectors.dot(allowed.gradient, along),
+            -vectors.dot(gradient, along),
         )
 
     seen: _Seen = step_program.compiled(see, loss, False)()
-    finite = tf.math.is_finite(seen.loss) & tf.reduce_all(tf.math.is_finite(seen.gradient))
-    away = lengths.ran_away(state, seen.loss) | ~finite
-    due = lengths.is_due(state) & ~away
-    slope = tf.where(away, tf.constant(np.nan, seen.slope.dtype), seen.slope)
-    state = lengths.sloped(state, slope)
+    return seen, updated
+
+
+def _looked(
+    loss: survey_lib.FrozenLoss,
+    again: Callable[[], objective_lib.Loss],
+    seen: _Seen,
+    before: averages_lib.Values,
+    state: lengths.State,
+    usable: tf.Tensor,
+) -> lengths.State:
+    """Returns the state of the length, after a look where one is due and the batch is usable."""
+    space = loss.whole.space
     fresh = loss._replace(whole=again())
 
-    def look(_: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def look(_: bool) -> lengths.Look:
         values = space.values()
         matvec = products.hessian_vector_product(again(), values, loss.survey.hvp_mode)
-        trial = fresh.whole.loss(space.displaced(values, state.length * seen.along))
-        return vectors.dot(seen.along, matvec(seen.along)), trial
+        return lengths.Look(
+            slope=seen.slope,
+            curvature=vectors.dot(seen.along, matvec(seen.along)),
+            square=vectors.dot(seen.along, seen.along),
+            loss=seen.loss,
+            trial_loss=fresh.whole.loss(space.displaced(values, state.length * seen.along)),
+            mean_loss=fresh.whole.loss(space.unflatten(before.mean_point)),
+        )
 
     def looked() -> lengths.State:
-        curvature, trial = step_program.compiled(look, fresh, False)()
-        square = vectors.dot(seen.along, seen.along)
-        return lengths.looked(state, lengths.Look(seen.slope, curvature, square, seen.loss, trial))
+        return lengths.looked(state, step_program.compiled(look, fresh, False)())
 
-    state = lengths.State(*tf.cond(due, looked, lambda: state))
-    length = state.length
-    state = lengths.stepped(state, seen.loss, away)
+    due = lengths.is_due(state) & usable
+    return lengths.State(*tf.cond(due, looked, lambda: state))
 
-    values = space.values()
-    here = space.flatten(values)
-    step = learning_rate * length * seen.averages.direction
-    if max_step_norm is not None:
-        norm = tf.norm(step)
-        step = step * tf.where(norm > max_step_norm, max_step_norm / norm, 1)
-    step = constraints.Constraints(space, values, seen.gradient).step(step)
-    usable = tf.reduce_all(tf.math.is_finite(step))
-    going = ~away & usable
-    has_safe = state.length > 0
-    back = tf.where(away & has_safe, before.safe - here, tf.zeros_like(here))
-    step = tf.where(going, step, back)
-    after = tf.nest.map_structure(lambda new, old: tf.where(going, new, old), seen.averages, before)
-    after = after._replace(
-        mean=tf.where(going, after.mean, tf.zeros_like(after.mean)),
-        safe=tf.where(due, here, before.safe),
-        lengths=tf.stack(state),
-    )
-    averages.keep(averages.renewed(after))
 
+def _result(
+    seen: _Seen,
+    state: lengths.State,
+    length: tf.Tensor,
+    step: tf.Tensor,
+    going: tf.Tensor,
+    away: tf.Tensor,
+) -> step_lib.StepResult:
+    """Returns the step as the kinds of step have in common."""
     outcome = tf.where(going, _ACCEPTED, tf.where(away, _NO_DECREASE, _CANDIDATE))
-    gradient_lost = ~tf.reduce_all(tf.math.is_finite(seen.gradient))
-    outcome = tf.where(gradient_lost, _GRADIENT, outcome)
+    outcome = tf.where(seen.has_finite_gradient(), outcome, _GRADIENT)
     outcome = tf.where(tf.math.is_finite(seen.loss), outcome, _LOSS)
     unknown = tf.constant(np.nan, seen.loss.dtype)
-    promised = length * state.slope - length**2 * state.curvature / 2
-    result = step_lib.StepResult(
+    return step_lib.StepResult(
         step=step,
         outcome=outcome,
         loss=tf.where(going, unknown, seen.loss),
-        predicted_reduction=promised,
+        predicted_reduction=length * state.slope - length**2 * state.curvature / 2,
         damping=tf.zeros_like(length),
         next_damping=tf.zeros_like(length),
         ritz_values=tf.stack([state.rayleigh]),
@@ -144,6 +189,3 @@ def run(
         norm=tf.norm(step),
         too_long=tf.constant(False),
     )
-    figures = last_step.pack(result, seen.loss, seen.gradient, dimension, ratio=state.ratio)
-    computed = step_program.Computed(seen.loss, seen.outputs, seen.updates, result, figures)
-    return computed, updated

@@ -4,11 +4,15 @@ Steps on the whole of the data lower one function. Steps on batches lower anothe
 where the gradients of batches are noisy, what a step finds out about its own batch in several
 products is of little use to the next. Then one gradient a step and averages over steps do more.
 
+Where the loss itself draws random numbers (dropout, a variational autoencoder), steps on the same
+rows lower another function each time too.
+
 Two things are asked. Do batches differ? The sums of a batch's data are compared with those of the
 last batch; before the first step they are taken to. Where `fit` says that an epoch is one batch,
 nothing is asked. Is the noise large? From the two halves of the rows, with gradients g and h: the
 noise of the whole batch's gradient is |g - h|^2 / 4 in the mean, its square without noise g'h.
-Their ratio is B_noise / B with the noise scale of McCandlish et al.
+Their ratio is B_noise / B with the noise scale of McCandlish et al. Of batches that do not differ
+the gradients with two draws of the random numbers are compared, whose noise is |g - h|^2 / 2.
 
 Reference: McCandlish et al., An empirical model of large-batch training, 2018,
 https://arxiv.org/abs/1812.06162.
@@ -25,6 +29,7 @@ import tensorflow as tf
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.krylov import vectors
 from keras_sfn.objective import batches, parameter_space
+from keras_sfn.objective import objective as objective_lib
 from keras_sfn.optimizers import step_program
 
 # Steps from one measurement of the noise to the next.
@@ -91,30 +96,35 @@ class BatchNoise:
         """Whether that was asked at all; not in a graph."""
         return bool(self._state.numpy()[State._fields.index("steps")] > 0)
 
-    def look(self, batch: batches.Batch, loss: survey_lib.FrozenLoss) -> None:
+    def look(
+        self, batch: batches.Batch, loss: survey_lib.FrozenLoss, *, several: bool, draws: bool
+    ) -> None:
         """Notes whether batches differ and are noisy, at the first step and every so often.
 
         Args:
-            batch: Of which parts may be taken.
+            batch: Of which parts may be taken where there are several.
             loss: Of the batch.
+            several: Whether batches may differ.
+            draws: Whether the loss draws random numbers.
         """
         state = State(*tf.unstack(self._state.value))
         total, size = fingerprint(batch.data)
         last = tf.stack([state.total, state.squares, state.cosines])
         same = tf.reduce_all(tf.abs(total - last) <= _ROUNDING * size)
         first = tf.equal(state.steps, 0)
-        differ = first | ~same
+        differ = (first | ~same) if several else tf.constant(False)
         due = tf.equal(state.steps % PERIOD, 0)
-        measured = due & differ & batch.has_halves()
+        in_halves = differ & batch.has_halves()
+        measured = due & (tf.constant(True) if draws else in_halves)
         noise, signal = tf.cond(
             measured,
-            lambda: self._measured(batch, loss, state),
+            lambda: self._measured(batch, loss, state, in_halves),
             lambda: (state.noise, state.signal),
         )
         bound = tf.where(state.noisy > 0, CALM, NOISY)
+        noisy = measured & (noise > bound * tf.maximum(signal, 0))
         # A batch of one row has no parts; it is as noisy as can be.
-        noisy = differ & (~batch.has_halves() | (noise > bound * tf.maximum(signal, 0)))
-        noisy = tf.where(due, noisy, state.noisy > 0)
+        noisy = tf.where(due, noisy | (differ & ~batch.has_halves()), state.noisy > 0)
         state = State(
             steps=state.steps + 1,
             total=total[0],
@@ -128,12 +138,20 @@ class BatchNoise:
         self._state.assign(tf.stack(state))
 
     def _measured(
-        self, batch: batches.Batch, loss: survey_lib.FrozenLoss, state: State
+        self,
+        batch: batches.Batch,
+        loss: survey_lib.FrozenLoss,
+        state: State,
+        in_halves: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the means of noise and signal with one more measurement."""
 
         def measure(_: bool) -> tuple[tf.Tensor, tf.Tensor]:
-            return two_halves(batch, loss.whole.space.values())
+            return tf.cond(
+                in_halves,
+                lambda: of_two(batch.half, loss.whole.space, 4),
+                lambda: of_two(batch.redrawn, loss.whole.space, 2),
+            )
 
         noise, signal = step_program.compiled(measure, loss, False)()
         kept = tf.minimum(state.measurements / (state.measurements + 1), _FADING)
@@ -146,23 +164,30 @@ class BatchNoise:
         )
 
 
-def two_halves(batch: batches.Batch, point: parameter_space.Point) -> tuple[tf.Tensor, tf.Tensor]:
+def of_two(
+    losses: Callable[[tf.Tensor], objective_lib.Loss],
+    space: parameter_space.ParameterSpace,
+    divisor: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the noise of the gradient of a batch, and its square without noise, in float32.
 
     Args:
-        batch: Of at least two rows.
-        point: Where.
+        losses: Maps 0 and 1 to two losses whose gradients have noise of their own.
+        space: What is trained; the gradients are taken at its values.
+        divisor: Of the squared difference: 2 where they are of as many rows as the batch, 4 where
+            they are of half of them.
     """
+    point = space.values()
 
     def body(index: tf.Tensor, last: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return index + 1, batch.half(index).gradient(point), last
+        return index + 1, losses(index).gradient(point), last
 
-    zero = tf.zeros((batch.space.size,), batch.space.dtype)
+    zero = tf.zeros((space.size,), space.dtype)
     _, first, second = tf.while_loop(
         lambda index, *_: index < 2, body, (tf.constant(0), zero, zero), parallel_iterations=1
     )
     difference = first - second
-    noise = vectors.dot(difference, difference) / 4
+    noise = vectors.dot(difference, difference) / divisor
     signal = vectors.dot(first, second)
     return tf.cast(noise, tf.float32), tf.cast(signal, tf.float32)
 

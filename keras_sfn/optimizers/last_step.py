@@ -103,6 +103,11 @@ class LastStepRecord:
         """Assigns what `pack` returned."""
         self._vector.assign(vector)
 
+    def was_averaged(self) -> bool:
+        """Returns whether there was a step, and one of averaged gradients; not in a graph."""
+        vector = self._vector.numpy()
+        return bool(vector[0] != _NOTHING and vector[_SCALARS - 1])
+
     def read(self, rejected_steps: keras.Variable, kind: arguments.StepKind) -> LastStep:
         """Returns the figures of the last step.
 

@@ -25,6 +25,7 @@ from keras_sfn.optimizers import (
     caught,
     dropout_seed,
     failures,
+    finished_steps,
     last_step,
     previous_step,
     step_program,
@@ -36,7 +37,7 @@ from keras_sfn.preconditioner import state as preconditioner_state
 _OVERHEAD = 2.5e8
 
 
-class NewtonOptimizer(keras.optimizers.Optimizer):
+class NewtonOptimizer(finished_steps.FinishedSteps):
     """Abstract: takes steps on a loss function; a subclass holds the hyper-parameters.
 
     All that the next step depends on is in optimizer variables, so that a restored optimizer goes
@@ -79,7 +80,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         self._described = False
         self._first_compiled_step = 0
         # Of steps under stochastic="auto", which of two kinds is traced; and whether it may change.
-        self._averages_now = self._looks = self._several_batches = False
+        self._averages_now = self._looks = self._several_batches = self._draws = False
         self.max_consecutive_rejections = limit
 
     def get_config(self) -> dict[str, Any]:
@@ -240,9 +241,9 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         """
         before = self._averages_now
         known = self.built and self._arguments.may_average and self._noise.is_known()
-        several = self._noise.is_noisy() if known else count is not None
+        noisy = self._noise.is_noisy() if known else count not in (None, 1)
         self._several_batches = count != 1
-        self._averages_now = self._several_batches and several
+        self._averages_now = noisy and (self._several_batches or self._draws)
         return self._arguments.may_average and before != self._averages_now
 
     def changes_kind(self) -> bool:
@@ -355,7 +356,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(space.variables)
-        self._refuse_unknown(space.variables)
+        self.refuse_unknown(space.variables)
         _refuse_float16(space.variables)
         constraints.enforce(space.variables)
         loss = self._frozen(batch, jit_of_model)
@@ -363,7 +364,8 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             first = tf.equal(self._iterations.value, 0)
             self._slopes.measure(loss.whole, loss.compiled, first)
         averages = self._arguments.averages(divisible=loss.part is not None)
-        self._looks = averages is None and self._several_batches
+        self._draws = bool(batch.example.seed_generators)
+        self._looks = averages is None and (self._several_batches or self._draws)
         if space.size != self._size or not isinstance(batch, batches.Batch):
             if averages:
                 logging.log_first_n(
@@ -376,7 +378,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             averages = self._looks = False
         if self._looks:
             assert isinstance(batch, batches.Batch)
-            self._noise.look(batch, loss)
+            self._noise.look(batch, loss, several=self._several_batches, draws=self._draws)
         if self._averages_now if averages is None else averages:
             assert isinstance(batch, batches.Batch)
             returned = self._averaged_step(batch, loss)
@@ -480,18 +482,6 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
             numbers += averages_lib.held_numbers(space.variables)
         self._arguments.refuse_too_large(space, numbers)
 
-    def _refuse_unknown(self, variables: Sequence[keras.Variable]) -> None:
-        # Keras's own check fails to write its message inside a graph, up to Keras 3.12.
-        for variable in variables:
-            try:
-                self._get_variable_index(variable)
-            except KeyError:
-                raise ValueError(
-                    f"Unknown variable: {variable.path}. An optimizer trains the variables that it "
-                    "was built with and no others. Received one that it was not built with. Make a "
-                    "new optimizer for another model, or for layers that thaw."
-                ) from None
-
     def _read(
         self, space: parameter_space.ParameterSpace, factors: preconditioner_state.Factors | None
     ) -> step_program.StepState:
@@ -533,13 +523,7 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         steps = space.unflatten(result.step)
         self._rejected_steps.assign_add(tf.cast(~result.accepted, self._rejected_steps.dtype))
         self._failures.assign(failures.count(self._failures.value, result, computed.loss))
-        if self.weight_decay is not None:
-            steps = [
-                step - tf.where(result.accepted, self._decay(variable), 0)
-                for step, variable in zip(steps, space.variables, strict=True)
-            ]
-        # Keras's own bookkeeping: constraints, moving averages, the iteration counter.
-        super().apply(steps, space.variables)
+        self.add_steps(steps, space.variables, result.accepted)
         self._last_step.write(computed.figures)
 
     def _choose_effort(self, batch: Any, computed: step_program.Computed) -> None:
@@ -550,55 +534,18 @@ class NewtonOptimizer(keras.optimizers.Optimizer):
         )
         self._effort.assign(state)
 
-    def _decay(self, variable: keras.Variable) -> tf.Tensor:
-        if not self._use_weight_decay(variable):
-            return tf.zeros_like(variable.value)
-        rate = keras.ops.convert_to_tensor(self.learning_rate, variable.dtype)
-        return self.weight_decay * rate * variable.value
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """Leaves the parameters where training ends; `fit` calls it after the last epoch.
 
-    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Does nothing: the decay is part of the step, so that a rejected step has none."""
+        After steps of averaged gradients that is the mean of the last points, where it has the
+        lower loss. With `use_ema` it is Keras's own average.
 
-    def _backend_update_step(
-        self,
-        grads: Sequence[tf.Tensor],
-        trainable_variables: Sequence[keras.Variable],
-        learning_rate: tf.Tensor,
-    ) -> None:
-        """Hands each step to `update_step`. Keras's own would first sum steps over the replicas."""
-        for step, variable in zip(grads, trainable_variables, strict=True):
-            self.update_step(step, variable, learning_rate)
-
-    def update_step(
-        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
-    ) -> None:
-        """Adds the finished step, which arrives in the place of a gradient."""
-        self.assign_add(variable, gradient)
-
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Refuses: a second-order step cannot be computed from gradients alone.
-
-        In a model's own `train_step` that `fit` runs, it takes a step on the loss that the
-        gradients are of.
-
-        Raises:
-            ValueError: Always, elsewhere.
+        Args:
+            var_list: What is trained.
         """
-        catcher = caught.in_force()
-        if catcher is None:
-            raise ValueError(_NO_GRADIENTS)
-        catcher.applied(self, grads, trainable_variables)
-
-
-_NO_GRADIENTS = (
-    "`apply` and `apply_gradients` work with `keras_sfn` optimizers in the `train_step` of a model "
-    "that `fit` trains on one device, and nowhere else: the step needs Hessian-vector products of "
-    "the loss, not only its gradient. In a loop of your own put this in the place of the tape and "
-    "of this call:\n\n"
-    "    def loss_fn():\n"
-    "        return ...  # the scalar loss, as it was made under the tape\n"
-    "    loss = optimizer.minimize(loss_fn, variables)"
-)
+        super().finalize_variable_values(var_list)
+        if self.built and not self.use_ema and self._last_step.was_averaged():
+            self._averages.end(parameter_space.ParameterSpace(var_list))
 
 
 def _refuse_float16(variables: Sequence[keras.Variable]) -> None:

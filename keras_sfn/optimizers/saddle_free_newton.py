@@ -72,7 +72,8 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
             to tenth step a Hessian-vector product along it says how far to go, downhill along
             negative curvature too. A step costs little more than one gradient. False: steps as
             above. `"auto"`: the first where batches differ from step to step and the gradients of
-            their parts differ enough, in `fit` on one device; the second else, and where `damping`,
+            their parts differ enough, or the loss draws random numbers and the gradients of two
+            draws do, in `fit` on one device; the second else, and where `damping`,
             `curvature_batch_size`, `preconditioned_directions`, `krylov_dimension` or
             `inner_steps` is given.
         inner_steps: Integer >= 1, steps taken in one subspace with the same Ritz values and a new

@@ -24,6 +24,7 @@ import keras
 import tensorflow as tf
 
 from keras_sfn.newton import lengths
+from keras_sfn.objective import parameter_space
 from keras_sfn.preconditioner import kronecker
 
 # How old gradients, their squares and their products fade in a step.
@@ -55,7 +56,7 @@ class Values(NamedTuple):
         products: G G' and G' G of all rotated sides, and traces, as `kronecker.moments` gives them.
         eigenvectors: A square matrix for each rotated side; unit matrices at first.
         direction: Shape (n,), that of the last step.
-        safe: Shape (n,), parameters to which a runaway goes back.
+        mean_point: Shape (n,), of the parameters of the last steps; a runaway goes back to it.
         lengths: State of the length, a vector.
     """
 
@@ -65,12 +66,12 @@ class Values(NamedTuple):
     products: tf.Tensor
     eigenvectors: list[tf.Tensor]
     direction: tf.Tensor
-    safe: tf.Tensor
+    mean_point: tf.Tensor
     lengths: tf.Tensor
 
 
 class Averages:
-    """Holds the averages, the last direction, the safe point and the state of the length.
+    """Holds the averages, the last direction, the mean point and the state of the length.
 
     Args:
         variables: What is trained.
@@ -109,7 +110,7 @@ class Averages:
                 for index, side in enumerate(sides)
             ],
             direction=add("direction", size),
-            safe=add("safe_point", size),
+            mean_point=add("mean_point", size),
             lengths=add("lengths", len(lengths.INITIAL)),
         )
 
@@ -127,6 +128,21 @@ class Averages:
         pairs = zip(tf.nest.flatten(self._variables), tf.nest.flatten(values), strict=True)
         for variable, value in pairs:
             variable.assign(value)
+
+    def end(self, space: parameter_space.ParameterSpace) -> None:
+        """Moves the parameters to the mean point at the end of a training, where that is better.
+
+        Args:
+            space: What is trained.
+        """
+        state = lengths.State(*tf.unstack(self._variables.lengths.value))
+        if not lengths.ends_at_mean_point(state):
+            return
+        for variable, value in zip(
+            space.variables, space.unflatten(self._variables.mean_point.value), strict=True
+        ):
+            variable.assign(value)
+        self._variables.lengths.assign(tf.stack(state._replace(since=tf.zeros_like(state.since))))
 
     def renewed(self, values: Values) -> Values:
         """Returns the values with a basis for the next step, a new one where it is time.
@@ -147,6 +163,21 @@ class Averages:
 
         eigenvectors, mean = tf.cond(due, new, lambda: (values.eigenvectors, values.mean))
         return values._replace(eigenvectors=list(eigenvectors), mean=mean)
+
+
+def mean_point(values: Values, here: tf.Tensor, state: lengths.State, away: tf.Tensor) -> tf.Tensor:
+    """Returns the mean point with one more point.
+
+    Args:
+        values: Before.
+        here: Shape (n,), the point.
+        state: Of the length, after the step.
+        away: Whether the loss ran away there: then it does not count.
+    """
+    number = tf.clip_by_value(state.steps, 1, lengths.MEAN_OF)
+    return (
+        values.mean_point + tf.where(away, tf.zeros_like(here), here - values.mean_point) / number
+    )
 
 
 def held_numbers(variables: Sequence[keras.Variable]) -> int:

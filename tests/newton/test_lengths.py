@@ -12,10 +12,10 @@ def start(**values):
     return state._replace(**{name: tf.constant(value) for name, value in values.items()})
 
 
-def look(slope, curvature, loss=1.0, trial_loss=None, length=0.0):
+def look(slope, curvature, loss=1.0, trial_loss=None, length=0.0, mean_loss=None):
     if trial_loss is None:
         trial_loss = loss - length * slope + length**2 * curvature / 2
-    numbers = (slope, curvature, 1.0, loss, trial_loss)
+    numbers = (slope, curvature, 1.0, loss, trial_loss, loss if mean_loss is None else mean_loss)
     return lengths.Look(*(tf.constant(number, tf.float32) for number in numbers))
 
 
@@ -57,7 +57,7 @@ def test_a_loss_that_bends_more_than_the_product_says_counts():
 
 
 def test_noise_allows_a_length_where_the_slope_is_hidden():
-    state = start(steps=50.0, slope=-1e-9, curvature=2.0, length=1e-3, deviation=0.01)
+    state = start(steps=20.0, slope=-1e-9, curvature=2.0, length=1e-3, deviation=0.01)
     for _ in range(20):
         state = lengths.looked(state, look(0.0, 2.0, length=float(state.length)))
     expected = np.sqrt(2 * lengths.ALLOWED * 0.01 / 2.0)
@@ -88,3 +88,69 @@ def test_after_a_runaway_lengths_are_shorter_and_the_bound_wider():
     assert float(back.length) == 0.5
     assert float(back.deviation) > 0.1
     assert float(back.loss) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "bounds"),
+    [
+        (lambda step: 9.0 - np.log(step), (0.98, 1.02)),
+        # A power bends between the steps that are compared.
+        (lambda step: 2.0 + step**-0.5, (1.5 * 0.5 * 2000**-0.5, 1.55 * 0.5 * 2000**-0.5)),
+        (lambda step: 2.0, (0.0, 1e-6)),
+    ],
+)
+def test_the_fall_is_that_while_steps_grow_by_a_factor_of_e(loss_of, bounds):
+    state = start()
+    for step in range(1, 2001):
+        loss = tf.constant(loss_of(float(step)), tf.float32)
+        state = lengths.stepped(state, loss, tf.constant(False))
+    assert bounds[0] <= float(lengths.fall(state)) <= bounds[1]
+
+
+def test_the_fall_is_at_most_the_loss():
+    state = start(loss=0.1, early=3.0, late=1.0)
+    assert float(lengths.fall(state)) == pytest.approx(0.1)
+
+
+def drive(fall, gain, looks=200, **values):
+    """Returns a state whose loss falls by so much, after looks that see such a gain."""
+    apart = 1 / 2 - 1 / 4
+    values = {"steps": 1e4, "curvature": 2.0, "deviation": 0.01, "length": 1e-3} | values
+    state = start(loss=1.0, early=1.0 + fall * apart, late=1.0, **values)
+    for _ in range(looks):
+        seen = look(0.0, 2.0, length=float(state.length), mean_loss=1.0 - gain)
+        state = lengths.looked(state, seen)
+    return state
+
+
+@pytest.mark.parametrize("more", [-2.0, 0.0, 6.0])
+def test_the_height_above_the_valley_has_a_part_of_the_fall(more):
+    # Heights that grow with lengths: so there is a balance, and it is found from both ends.
+    state = drive(0.1, 0.0, looks=1, more=more)
+    for _ in range(400):
+        gain = 0.5 * 0.1 * float(state.length) / 0.01
+        seen = look(0.0, 2.0, length=float(state.length), mean_loss=1.0 - gain)
+        state = lengths.looked(state, seen)
+    assert float(state.gain) == pytest.approx(lengths.HEIGHT * 0.1, rel=0.1)
+
+
+def test_lengths_have_bounds_and_come_back():
+    longest = drive(0.1, -1.0)
+    shortest = drive(0.0, 1.0)
+    ratio = float(longest.length / shortest.length)
+    assert np.exp(3) < ratio < np.exp(5)
+    assert float(drive(0.1, -1.0, more=float(shortest.more)).more) == float(longest.more)
+    assert float(drive(0.0, 1.0, more=float(longest.more)).more) == float(shortest.more)
+
+
+def test_a_loss_at_the_mean_point_that_is_not_finite_shows_nothing():
+    before = drive(0.1, 0.0)
+    seen = look(0.0, 2.0, length=float(before.length), mean_loss=float("nan"))
+    assert float(lengths.looked(before, seen).gain) == float(before.gain)
+
+
+def test_where_a_training_ends():
+    assert bool(lengths.ends_at_mean_point(start(gain=0.1, since=300.0)))
+    assert not bool(lengths.ends_at_mean_point(start(gain=-0.1, since=300.0)))
+    # A mean of thirty steps is many steps behind where there were few.
+    assert not bool(lengths.ends_at_mean_point(start(gain=0.1, since=100.0)))

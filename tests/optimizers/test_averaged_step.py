@@ -95,6 +95,49 @@ def test_who_fixes_what_a_subspace_does_gets_it(options):
     assert network.optimizer.last_step.kind == "preconditioned directions"
 
 
+class Shaken(keras.layers.Layer):
+    """Adds noise to what comes in."""
+
+    def __init__(self, size):
+        super().__init__()
+        self._size = size
+        self._seed = keras.random.SeedGenerator(0)
+
+    def call(self, inputs):
+        noise = keras.random.normal(keras.ops.shape(inputs), seed=self._seed)
+        return inputs + self._size * noise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0.0, 2.0])
+def test_a_loss_that_draws_is_noisy_with_all_data_in_one_batch(size):
+    x, y = digits()
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((64,)), keras.layers.Dense(16, "tanh"), Shaken(size)]
+    network = keras.Sequential([*layers, keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer=sfn(), loss=loss, jit_compile=False)
+    network.fit(x[:256], y[:256], batch_size=256, epochs=45, verbose=0)
+    averaged = network.optimizer.last_step.kind == "averaged gradients"
+    assert averaged == (size > 0)
+
+
+def test_a_training_ends_at_the_mean_of_the_last_points():
+    x, y = digits()
+    network = model(sfn(stochastic=True))
+    options = {"batch_size": 8, "verbose": 0}
+    before = []
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: before.append(network.get_weights()[0])
+    )
+    network.fit(x[:96], y[:96], epochs=2, callbacks=[record], **options)
+    np.testing.assert_array_equal(network.get_weights()[0], before[-1])
+    network.fit(x[:96], y[:96], epochs=30, callbacks=[record], **options)
+    after = network.get_weights()[0]
+    assert np.abs(after - before[-1]).max() > 0
+    np.testing.assert_allclose(after, np.mean(before[-3:], axis=0), atol=0.05)
+
+
 @pytest.mark.slow
 def test_it_is_ahead_of_adam_after_as_much_work():
     x, y = digits()

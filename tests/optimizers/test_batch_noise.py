@@ -24,6 +24,28 @@ def test_noise_and_signal_are_those_of_two_halves():
     w = keras.Variable([2.0])
     space = parameter_space.ParameterSpace([w])
     batch = batches.Batch(x, lambda rows: lambda: (tf.reduce_mean(rows * w), None), space)
-    noise, signal = batch_noise.two_halves(batch, space.values())
+    noise, signal = batch_noise.of_two(batch.half, space, 4)
     # Gradients are the means of the rows, 2 and 8.
     assert (float(noise), float(signal)) == (9.0, 16.0)
+
+
+def test_noise_of_the_loss_is_that_of_two_draws():
+    w = keras.Variable([2.0])
+    space = parameter_space.ParameterSpace([w])
+    generator = keras.random.SeedGenerator(0)
+
+    def loss_of(rows):
+        def loss():
+            # Gradients: twice one, where the draw is positive, and else nothing.
+            draw = keras.random.uniform((), seed=generator) > 0.5
+            return tf.reduce_mean(2 * tf.cast(draw, tf.float32) * rows * w), None
+
+        return loss
+
+    batch = batches.Batch(tf.ones((4, 1)), loss_of, space)
+    found = set()
+    for step in range(20):
+        batch.reseed(tf.constant([7, 1024 * step], tf.int64))
+        noise, signal = batch_noise.of_two(batch.redrawn, space, 2)
+        found.add((float(noise), float(signal)))
+    assert found == {(0.0, 0.0), (2.0, 0.0), (0.0, 4.0)}

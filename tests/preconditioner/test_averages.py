@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sfn.newton import lengths
+from keras_sfn.objective import parameter_space
 from keras_sfn.preconditioner import averages, kronecker
 
 
@@ -76,3 +78,25 @@ def test_what_is_kept_is_read():
     np.testing.assert_allclose(mean, 0.1 * gradient, rtol=1e-5)
     held = sum(int(np.prod(variable.shape)) for variable in created)
     assert held <= averages.held_numbers(variables)
+
+
+def test_the_mean_point_is_of_the_last_points_and_leaves_runaways_out():
+    state, _, _ = made((2,))
+    values = state.read()
+    for step, (here, away) in enumerate([(1.0, False), (3.0, False), (99.0, True)], start=1):
+        length = lengths.State(*map(tf.constant, lengths.INITIAL))._replace(steps=float(step))
+        point = averages.mean_point(values, tf.fill((2,), here), length, tf.constant(away))
+        values = values._replace(mean_point=point)
+    np.testing.assert_allclose(values.mean_point, [2.0, 2.0])
+
+
+def test_a_training_ends_at_the_mean_point_once():
+    state, variables, _ = made((2,))
+    length = lengths.State(*map(tf.constant, lengths.INITIAL))._replace(gain=0.1, since=300.0)
+    state.keep(state.read()._replace(mean_point=tf.fill((2,), 5.0), lengths=tf.stack(length)))
+    space = parameter_space.ParameterSpace(variables)
+    state.end(space)
+    np.testing.assert_array_equal(variables[0], [5.0, 5.0])
+    variables[0].assign([6.0, 6.0])
+    state.end(space)
+    np.testing.assert_array_equal(variables[0], [6.0, 6.0])
