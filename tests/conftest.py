@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import itertools
 import os
+import sys
 import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -42,6 +43,14 @@ gc.set_threshold(200_000, 50, 100)
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_shared_steps():
+    """Each test traces its steps itself: many put something else in the place of a part of them."""
+    shared_steps = sys.modules.get("keras_sfn.fit.shared_steps")
+    if shared_steps is not None:
+        shared_steps.forget()
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ UNREPEATABLE = (
 )
 
 # `tf.GradientTape` names the ops of a gradient like this.
-_GRADIENT_SCOPE = "gradient_tape"
+GRADIENT_SCOPE = "gradient_tape"
 
 
 def trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
@@ -71,7 +71,7 @@ def op_types(graph: Any) -> frozenset[str]:
     that `second_derivatives` puts in the place of others are not.
     """
     nodes = _nodes(graph.as_graph_def())
-    return frozenset(node.op for node in nodes if _GRADIENT_SCOPE not in node.name)
+    return frozenset(node.op for node in nodes if GRADIENT_SCOPE not in node.name)
 
 
 def _nodes(definition: Any) -> Iterator[Any]:
@@ -98,7 +98,7 @@ def has_own_gradients(graph: Any) -> bool:
     """
     nodes = _nodes(graph.as_graph_def())
     return any(
-        "_gradient_op_type" in node.attr and _GRADIENT_SCOPE not in node.name for node in nodes
+        "_gradient_op_type" in node.attr and GRADIENT_SCOPE not in node.name for node in nodes
     )
 
 
@@ -109,7 +109,7 @@ def calls_stop_gradient(graph: Any) -> bool:
 
 def layer_name(op_name: str) -> str:
     """Returns the part of an op's name that Keras made of the layer's: `model/layer`."""
-    scopes = [part for part in op_name.split("/")[:-1] if part != _GRADIENT_SCOPE]
+    scopes = [part for part in op_name.split("/")[:-1] if part != GRADIENT_SCOPE]
     return "/".join(scopes[:2]) or op_name
 
 

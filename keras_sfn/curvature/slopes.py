@@ -36,10 +36,14 @@ _STEPPED = frozenset({"Ceil", "Floor", "Rint", "Round", "Sign"})
 
 
 class SlopeRecord:
-    """Holds what the first step has found, outside the optimizer's own variables."""
+    """Holds what the first step has found, outside the optimizer's own variables.
+
+    Attributes:
+        variable: What holds it: the change of the loss over what its gradient says.
+    """
 
     def __init__(self) -> None:
-        self._ratio = keras.Variable(1.0, trainable=False, dtype="float32", name="slope_ratio")
+        self.variable = keras.Variable(1.0, trainable=False, dtype="float32", name="slope_ratio")
 
     def measure(
         self,
@@ -60,11 +64,11 @@ class SlopeRecord:
 
         if not tf.executing_eagerly():
             ratio = compiled(ratio)
-        self._ratio.assign(tf.cond(wanted, ratio, lambda: tf.identity(self._ratio.value)))
+        self.variable.assign(tf.cond(wanted, ratio, lambda: tf.identity(self.variable.value)))
 
     def message(self) -> str | None:
         """Returns what there is to warn of, or None; not in a graph."""
-        ratio = float(self._ratio.numpy())
+        ratio = float(self.variable.numpy())
         if abs(ratio - 1) <= _FAR:
             return None
         return (

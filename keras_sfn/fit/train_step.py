@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from keras_sfn.backend import collectives
-from keras_sfn.fit import compiling, own_train_step, passes, tapes
+from keras_sfn.fit import compiling, own_train_step, passes, shared_steps, tapes
 from keras_sfn.objective import batches, model_loss, parameter_space, replica_batch
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import rows as rows_lib
@@ -71,7 +71,8 @@ def _wrap_make_train_function() -> None:
         with _step_alone_compiled(self), own_train_step.in_place(self, replacement):
             original(self, force)
         if not hasattr(self.train_function, _MARK):
-            self.train_function = _watch(self.train_function, self, optimizers, replacement)
+            steps = shared_steps.TrainFunction(self, self.train_function)
+            self.train_function = _watch(steps, self, optimizers, replacement)
         return self.train_function
 
     keras.Model.make_train_function = make_train_function

@@ -50,7 +50,7 @@ class FrozenScope(keras.StatelessScope):
         """Returns what stands for a variable that is read; as `keras.StatelessScope`."""
         if id(variable) in self._arguments:
             self.read.add(id(variable))
-        elif _is_seed(variable) and all(variable is not known for known in self.generators):
+        elif is_seed(variable) and all(variable is not known for known in self.generators):
             self.generators.append(variable)
             if self._seed is not None:
                 index = tf.constant([len(self.generators) - 1, 0], self._seed.dtype)
@@ -99,6 +99,7 @@ class FrozenScope(keras.StatelessScope):
         ]
 
 
-def _is_seed(variable: keras.Variable) -> bool:
+def is_seed(variable: keras.Variable) -> bool:
+    """Whether a variable is the state of a `keras.random.SeedGenerator`."""
     # The name that `keras.random.SeedGenerator` gives; nothing public tells its state apart.
     return variable.name == "seed_generator_state" and tuple(variable.shape) == (2,)

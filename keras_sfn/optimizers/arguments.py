@@ -174,6 +174,19 @@ class Arguments:
             self.kind = StepKind.PRECONDITIONED_LOOPS
         elif not divisible:
             self.kind = StepKind.PRECONDITIONED_ALL_ROWS
+        self._close()
+
+    def adopt(self, kind: StepKind, reason: str | None) -> None:
+        """Takes over what an equal loss has decided with equal arguments.
+
+        Args:
+            kind: Of all steps.
+            reason: As the attribute.
+        """
+        self.kind, self.reason = kind, reason
+        self._close()
+
+    def _close(self) -> None:
         # Once and for all: state and trace belong to it.
         self.decided, self._open = True, (self.kind,)
 

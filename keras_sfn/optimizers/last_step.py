@@ -86,11 +86,15 @@ class LastStepRecord:
     Args:
         dimension: Largest dimension of a step's subspace.
         dtype: Floating dtype of the figures.
+
+    Attributes:
+        dimension: As the argument.
+        variable: What holds them.
     """
 
     def __init__(self, dimension: int, dtype: str) -> None:
         self.dimension = dimension
-        self._vector = keras.Variable(
+        self.variable = keras.Variable(
             keras.initializers.Constant(_NOTHING),
             shape=(_SCALARS + dimension,),
             dtype=dtype,
@@ -101,11 +105,11 @@ class LastStepRecord:
 
     def write(self, vector: tf.Tensor) -> None:
         """Assigns what `pack` returned."""
-        self._vector.assign(vector)
+        self.variable.assign(vector)
 
     def was_averaged(self) -> bool:
         """Returns whether there was a step, and one of averaged gradients; not in a graph."""
-        vector = self._vector.numpy()
+        vector = self.variable.numpy()
         return bool(vector[0] != _NOTHING and vector[_SCALARS - 1])
 
     def read(self, rejected_steps: keras.Variable, kind: arguments.StepKind) -> LastStep:
@@ -123,7 +127,7 @@ class LastStepRecord:
                 "`last_step` holds numbers of a step that has been taken. It was read inside a "
                 "`tf.function`. Read it after the function has returned."
             )
-        vector = self._vector.numpy()
+        vector = self.variable.numpy()
         if vector[0] == _NOTHING:
             raise ValueError(NO_STEP)
         return unpack(vector, int(rejected_steps.numpy()), kind)

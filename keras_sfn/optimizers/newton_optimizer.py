@@ -23,6 +23,7 @@ from keras_sfn.optimizers import (
     averaged_step,
     batch_noise,
     caught,
+    decisions,
     dropout_seed,
     failures,
     finished_steps,
@@ -77,7 +78,8 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         for name, value in (self._arguments.values | own).items():
             setattr(self, name, value)
         self._own_names = tuple(own)
-        self._described = False
+        # What the log was told of the steps.
+        self._said: tuple[decisions.Line, ...] = ()
         self._first_compiled_step = 0
         # Of steps under stochastic="auto", which of two kinds is traced; and whether it may change.
         self._averages_now = self._looks = self._several_batches = self._draws = False
@@ -210,7 +212,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         if self._arguments.may_average and self.built and not tf.inside_function():
             averaged = self._arguments.values["stochastic"] is True
             used["stochastic"] = averaged or self._noise.is_noisy()
-        if self._arguments.kind.preconditioned and self._described and not tf.inside_function():
+        if self._arguments.kind.preconditioned and self._said and not tf.inside_function():
             used["preconditioner"] = "kronecker" if self._factors.has_curvature() else None
         return used
 
@@ -439,24 +441,16 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         rows = self._arguments.curvature_rows(divisible=batch.obstacle is None)
         if isinstance(batch, batches.Batch) and rows == "auto" and survey.traced.cut:
             batch.try_part()
-        if not self._described:
+        if not self._said:
             self._arguments.decide(survey.traced, divisible=batch.obstacle is None)
         self._refuse_too_large(batch.space)
         survey = survey.from_when_it_pays(self._arguments.products(batch.space.size))
         self._first_compiled_step = survey.first_compiled_step
-        if not self._described:
-            described = self._arguments.describe(batch.obstacle, batch.space.size)
-            logging.info("%s: %s.", self.name, described)
-            sliced = self._arguments.values["micro_batch_size"]
-            if sliced is not None and survey.traced.rows_meet is not None:
-                logging.warning(
-                    "%s: slices of `micro_batch_size`=%d rows are not the loss of the batch: %s.",
-                    self.name,
-                    sliced,
-                    survey.traced.rows_meet,
-                )
-            logging.debug("%s: curvature of the loss in %s.", self.name, survey.traced.cut)
-            self._described = True
+        if not self._said:
+            self._said = decisions.lines(
+                self._arguments, batch.obstacle, batch.space.size, survey.traced
+            )
+            decisions.say(self.name, self._said)
         seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)
         if seed is not None:
             batch.reseed(seed)

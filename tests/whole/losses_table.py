@@ -94,7 +94,7 @@ class Deciding(keras_sfn.SaddleFreeNewton):
     def forget(self):
         """Makes the next step the first one. New state would take longer than the decision."""
         self._arguments = keras_sfn.SaddleFreeNewton()._arguments
-        self._described = False
+        self._said = ()
 
     @property
     def decision(self):
