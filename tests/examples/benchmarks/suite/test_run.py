@@ -11,12 +11,12 @@ SCRIPT = scripts.EXAMPLES / "benchmarks/suite/run.py"
 @pytest.mark.slow
 def test_the_quick_form_writes_all_and_the_same_command_trains_no_more(tmp_path, capsys):
     flags = ["--quick", "--tasks=softmax_mlp", f"--output_dir={tmp_path}"]
-    flags += ["--newton=jit_compile=False"]
+    flags += ["--newton=jit_compile=False,stochastic=False"]
     scripts.call(SCRIPT, *flags)
     first = capsys.readouterr().out
     assert first.count(" steps in ") == 2
     report = (tmp_path / "report.md").read_text()
-    assert "| softmax_mlp, newton (jit_compile=False) |" in report
+    assert "| softmax_mlp, newton (jit_compile=False,stochastic=False) |" in report
     assert "| preconditioned directions |" in report
     for name in ("suite.png", "softmax_mlp.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
