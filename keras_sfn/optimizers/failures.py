@@ -73,7 +73,9 @@ def count(counts: tf.Tensor, result: step_lib.StepResult, loss: tf.Tensor) -> tf
     outcome = tf.cast(result.outcome, counts.dtype)
     failed = tf.stack([counts[0] + 1, counts[1] + 1, outcome, 0])
     rounding = precision.epsilon(loss.dtype) * tf.abs(loss)
-    hidden = tf.where(result.predicted_reduction < rounding, counts[3] + 1, 0)
+    # A step of averaged gradients, whose loss is not evaluated, may go up along its direction.
+    promises_nothing = (result.predicted_reduction < rounding) & tf.math.is_finite(result.loss)
+    hidden = tf.where(promises_nothing, counts[3] + 1, 0)
     return tf.where(result.finite, tf.stack([counts[0], 0, counts[2], hidden]), failed)
 
 
