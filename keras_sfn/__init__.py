@@ -24,6 +24,7 @@ from keras_sfn.curvature.spectral_density import SpectralDensity, spectral_densi
 from keras_sfn.fit import multi_worker as _multi_worker
 from keras_sfn.fit import train_step as _train_step
 from keras_sfn.krylov.lanczos import LanczosResult, lanczos
+from keras_sfn.objective import moving_statistics as _moving_statistics
 from keras_sfn.optimizers.damped_newton import DampedNewton
 from keras_sfn.optimizers.exact_saddle_free_newton import ExactSaddleFreeNewton
 from keras_sfn.optimizers.last_step import LastStep
@@ -70,5 +71,6 @@ _keras.saving.get_custom_objects().update(
     }
 )
 _second_derivatives.install()
+_moving_statistics.install()
 _train_step.install()
 _multi_worker.install()

@@ -10,7 +10,14 @@ import keras
 import tensorflow as tf
 
 from keras_sfn.backend import graphs
-from keras_sfn.objective import micro_batches, parameter_space, row_parts, rows, traced
+from keras_sfn.objective import (
+    micro_batches,
+    moving_statistics,
+    parameter_space,
+    row_parts,
+    rows,
+    traced,
+)
 from keras_sfn.objective import objective as objective_lib
 
 # Between the seeds of two draws of the same numbers: more than there are generators, and no
@@ -95,6 +102,7 @@ class Batch:
         self._loss_of = loss_of
         self._slice_rows = slice_rows
         self._seed: tf.Tensor | None = None
+        self._pace: moving_statistics.Pace | None = None
         self._draws: list[Any] = []
 
     @functools.cached_property
@@ -118,6 +126,18 @@ class Batch:
         """
         self._seed = seed
 
+    def follow(self, steps: tf.Tensor, of_rows: Any = None) -> None:
+        """Sets how fast moving statistics follow this batch, for losses made from now on.
+
+        Args:
+            steps: Scalar integer, how many were taken before.
+            of_rows: Scalar, rows of the step where this batch is one replica's; None for its own.
+        """
+        if of_rows is None and self.data is not None:
+            of_rows = self._rows()
+        # Read here: the train step of a user is run to its end after the step was counted.
+        self._pace = moving_statistics.Pace(of_rows, tf.identity(steps))
+
     def whole(self) -> objective_lib.Loss:
         """Returns the loss of all rows."""
         return self._loss(self.data)
@@ -137,7 +157,9 @@ class Batch:
         Args:
             loss_fn: The loss.
         """
-        return objective_lib.Objective(loss_fn, self.space, draws=self._draws, seed=self._seed)
+        return objective_lib.Objective(
+            loss_fn, self.space, draws=self._draws, seed=self._seed, pace=self._pace
+        )
 
     def part(self, index: tf.Tensor, count: int) -> objective_lib.Loss:
         """Returns the loss of the i-th of `count` parts, which together are all rows.
@@ -245,7 +267,11 @@ class Batch:
         seed = self._seed if seed is None else seed
         if not self._in_slices(data):
             return objective_lib.Objective(
-                self._loss_of(data), self.space, draws=self._draws, seed=seed
+                self._loss_of(data),
+                self.space,
+                draws=self._draws,
+                seed=seed,
+                pace=self._pace,
             )
         assert self._slice_rows is not None
         return micro_batches.MicroBatches(
@@ -256,4 +282,5 @@ class Batch:
             self.traced,
             draws=self._draws,
             seed=seed,
+            pace=self._pace,
         )

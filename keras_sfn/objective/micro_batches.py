@@ -20,8 +20,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_sfn.objective import moving_statistics, parameter_space
 from keras_sfn.objective import objective as objective_lib
-from keras_sfn.objective import parameter_space
 from keras_sfn.objective import rows as rows_lib
 from keras_sfn.objective import traced as traced_lib
 
@@ -40,6 +40,7 @@ class MicroBatches:
         traced: What the trace of one slice's loss shows.
         draws: As of `objective.Objective`.
         seed: As of `objective.Objective`; each slice draws from seeds of its own.
+        pace: As of `objective.Objective`, with the rows of all slices.
 
     Raises:
         NotImplementedError: The loss calls `stop_gradient`, whose values would have to be kept for
@@ -56,6 +57,7 @@ class MicroBatches:
         *,
         draws: list[Any] | None = None,
         seed: tf.Tensor | None = None,
+        pace: moving_statistics.Pace | None = None,
     ) -> None:
         if traced.error is not None:
             raise traced.error
@@ -75,6 +77,7 @@ class MicroBatches:
         self._traced = traced
         self._draws: list[Any] = [] if draws is None else draws
         self._seed = seed
+        self._pace = pace
 
     def over_parts(
         self, compute: Callable[[objective_lib.Objective], tf.Tensor], shape: tuple[int, ...]
@@ -121,7 +124,9 @@ class MicroBatches:
             offset = tf.cast(_SEEDS_A_SLICE * tf.convert_to_tensor(index), seed.dtype)
             seed = seed + tf.stack([offset, tf.zeros_like(offset)])
         loss_fn = self._loss_of(rows_lib.take(self._data, start, count))
-        return objective_lib.Objective(loss_fn, self.space, draws=self._draws, seed=seed)
+        return objective_lib.Objective(
+            loss_fn, self.space, draws=self._draws, seed=seed, pace=self._pace
+        )
 
     def _run(
         self,

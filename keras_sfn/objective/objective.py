@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sfn.backend import second_derivatives
-from keras_sfn.objective import frozen_scope, parameter_space
+from keras_sfn.objective import frozen_scope, moving_statistics, parameter_space
 
 # () -> the scalar loss and whatever else is returned: a model's predictions.
 LossFunction: TypeAlias = Callable[[], tuple[tf.Tensor, Any]]
@@ -78,6 +78,7 @@ class Objective:
             at first.
         seed: Shape (2,) integers or None. The i-th seed generator holds this plus [i, 0] at the
             start of each evaluation; its own state still moves by as much as the pass moves it.
+        pace: Of moving statistics; None is that of the layers themselves.
 
     Attributes:
         seed_generators: States of the `keras.random.SeedGenerator`s that the loss draws from, in
@@ -91,6 +92,7 @@ class Objective:
         *,
         draws: list[Any] | None = None,
         seed: tf.Tensor | None = None,
+        pace: moving_statistics.Pace | None = None,
     ) -> None:
         self._loss_fn = loss_fn
         self.space = space
@@ -98,6 +100,7 @@ class Objective:
         self._constants = second_derivatives.Constants()
         self._python_random: list[Any] = [] if draws is None else draws
         self._seed = seed
+        self._pace = pace
         self.seed_generators: list[keras.Variable] = []
 
     def evaluate(
@@ -121,6 +124,7 @@ class Objective:
             second_derivatives.exact(self._constants, parameters),
             _repeat_python_random(self._python_random),
             frozen_scope.put_in_force(scope),
+            moving_statistics.at(self._pace),
         ):
             loss, outputs = self._loss_fn()
         self._check_read(scope.read)

@@ -71,6 +71,7 @@ class ReplicaBatch:
         self._is_sum = is_sum
         self._counts = counts
         self._seed: tf.Tensor | None = None
+        self._steps: tf.Tensor | None = None
         self._shares = self._shares_of(data, counts)
 
     @property
@@ -86,6 +87,10 @@ class ReplicaBatch:
     def reseed(self, seed: tf.Tensor) -> None:
         """See `batches.Batch.reseed`; each replica draws from seeds of its own."""
         self._seed = seed
+
+    def follow(self, steps: tf.Tensor) -> None:
+        """See `batches.Batch.follow`: moving statistics follow the rows of all replicas."""
+        self._steps = tf.identity(steps)
 
     def whole(self) -> replicas.Replicas:
         """Returns the loss of all rows."""
@@ -110,6 +115,7 @@ class ReplicaBatch:
     def _loss(self, shares: Sequence[_Share], counts: tf.Tensor | None) -> replicas.Replicas:
         parts: dict[int, objective_lib.Loss] = {}
         traced = self.traced
+        rows = None if counts is None else tf.reduce_sum(counts)
 
         def make() -> None:
             index = collectives.index()
@@ -118,6 +124,8 @@ class ReplicaBatch:
             if self._seed is not None:
                 offset = tf.constant([index * _SEEDS_A_REPLICA, 0], self._seed.dtype)
                 batch.reseed(self._seed + offset)
+            if self._steps is not None:
+                batch.follow(self._steps, rows)
             parts[index] = batch.whole()
 
         collectives.run(make)

@@ -454,6 +454,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)
         if seed is not None:
             batch.reseed(seed)
+        batch.follow(self._iterations.value)
         whole = batch.whole()
         curvature: objective_lib.Summed = whole
         divisible = batch.obstacle is None
