@@ -10,6 +10,7 @@ from absl import logging
 import keras_sfn
 from keras_sfn.fit import shared_steps
 from keras_sfn.optimizers import newton_optimizer
+from tests.fit import models
 
 L = keras.layers
 
@@ -135,11 +136,11 @@ def test_two_models_that_live_at_once_train_in_turns_as_each_alone(traces):
     def batches(seed):
         return np.random.default_rng(seed).normal(size=(4, 16, 6)).astype("float32")
 
-    def turns(models):
+    def turns(pairs):
         for index in range(4):
-            for model, data in models:
+            for model, data in pairs:
                 fit(model, 1, data[index], data[index, :, :2])
-        return [state(model) for model, _ in models]
+        return [state(model) for model, _ in pairs]
 
     one, other = turns([(model_of(seed=2), batches(0)), (model_of(seed=3), batches(1))])
     assert len(traces) == 1
@@ -242,14 +243,14 @@ def test_the_store_is_bounded_and_a_model_keeps_its_step(monkeypatch, traces):
 
 def test_models_in_threads_share_a_step(traces):
     fit(model_of())
-    models = [model_of(seed=seed) for seed in range(3)]
-    threads = [threading.Thread(target=fit, args=(model, 3)) for model in models]
+    several = [model_of(seed=seed) for seed in range(3)]
+    threads = [threading.Thread(target=fit, args=(model, 3)) for model in several]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(traces) == 1
-    for seed, model in enumerate(models):
+    for seed, model in enumerate(several):
         fit(alone := model_of(seed=seed), 3)
         assert_same(state(model), state(alone))
 
@@ -281,6 +282,24 @@ def test_a_failing_model_gets_the_error_of_its_own_trace():
     model = keras.Sequential([L.Dense(2), Failing()])
     with pytest.raises(RuntimeError, match="as it is"):
         fit(compiled(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", models.EQUAL)
+def test_models_of_many_kinds_take_the_steps_of_a_trace_of_their_own(make, traces):
+    def trained(seed):
+        keras.utils.set_random_seed(seed)
+        model = make()
+        fit(model, 3)
+        return state(model)
+
+    trained(2)
+    count = len(traces)
+    shared = trained(3)
+    assert len(traces) == count
+    shared_steps.forget()
+    assert_same(shared, trained(3))
+    assert len(traces) == 2 * count
 
 
 @pytest.mark.slow
