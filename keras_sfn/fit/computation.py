@@ -42,7 +42,36 @@ class Batch:
         self.specs = [part for part in flat if part is not None]
         self._there = [part is not None for part in flat]
 
-    def packed(self, tensors: Sequence[tf.Tensor]) -> Any:
+    def fits(self, other: Batch) -> bool:
+        """Whether a step that was traced for this takes batches of another data set."""
+        return self._like(other) and all(
+            spec.shape.is_subtype_of(own.shape)
+            for own, spec in zip(self.specs, other.specs, strict=True)
+        )
+
+    def widened(self, other: Batch) -> Batch:
+        """Returns what both this and another are, with unknown sizes; this where there is none."""
+        if not self._like(other):
+            return self
+        shapes = [
+            own.shape.most_specific_common_supertype([spec.shape])
+            for own, spec in zip(self.specs, other.specs, strict=True)
+        ]
+        specs = [
+            own if shape is None or shape.rank is None else tf.TensorSpec(shape, own.dtype)
+            for own, shape in zip(self.specs, shapes, strict=True)
+        ]
+        return Batch(self.packed(specs))
+
+    def _like(self, other: Batch) -> bool:
+        """Whether two have the same structure, of tensors of the same dtypes."""
+        if not all(isinstance(spec, tf.TensorSpec) for spec in (*self.specs, *other.specs)):
+            return False
+        return repr(self.packed([s.dtype for s in self.specs])) == repr(
+            other.packed([s.dtype for s in other.specs])
+        )
+
+    def packed(self, tensors: Sequence[Any]) -> Any:
         """Returns tensors, one for each that is not missing, as a batch."""
         rest = iter(tensors)
         flat = [next(rest) if there else None for there in self._there]

@@ -62,7 +62,7 @@ class TrainFunction:
 
     def __init__(self, model: keras.Model, ordinary: Callable[[Any], Any]) -> None:
         self._model, self._ordinary = model, ordinary
-        self._steps: dict[str, Callable[[Sequence[tf.Tensor]], Any] | None] = {}
+        self._steps: list[tuple[computation.Batch, Callable[[Sequence[Any]], Any] | None]] = []
         self._spec: Any = None
         self._step: Callable[[Sequence[tf.Tensor]], Any] | None = None
 
@@ -72,18 +72,26 @@ class TrainFunction:
             return self._ordinary(iterator)
         spec = iterator.element_spec
         if spec is not self._spec:
-            known = repr(spec)
-            if known not in self._steps:
-                self._steps[known] = self._found(spec)
-            self._spec, self._step = spec, self._steps[known]
+            self._spec, self._step = spec, self._step_of(computation.Batch(spec))
         if self._step is None:
             return self._ordinary(iterator)
         return self._step([part for part in tf.nest.flatten(next(iterator)) if tf.is_tensor(part)])
 
-    def _found(self, spec: Any) -> Callable[[Sequence[tf.Tensor]], Any] | None:
+    def _step_of(self, batch: computation.Batch) -> Callable[[Sequence[Any]], Any] | None:
+        """Returns the step for batches of a data set, as one that fits or a new one."""
+        for known, step in self._steps:
+            if known.fits(batch):
+                return step
+        if self._steps:
+            # As `tf.function` in Keras's train function: the second of several sizes stands for all
+            # that follow.
+            batch = batch.widened(self._steps[-1][0])
+        self._steps.append((batch, self._found(batch)))
+        return self._steps[-1][1]
+
+    def _found(self, batch: computation.Batch) -> Callable[[Sequence[Any]], Any] | None:
         """Returns the step for batches of a kind; None where Keras's function is to take it."""
         model = self._model
-        batch = computation.Batch(spec)
         try:
             kind = kinds.of(model, batch)
         # Whatever is wrong with a model, its own trace tells better.
