@@ -159,7 +159,9 @@ def test_which_variable_is_which_is_part_of_the_kind():
     [
         lambda: models.model_of(steps_per_execution=2),
         lambda: models.model_of(run_eagerly=True),
-        lambda: models.model_of(L.Lambda(lambda x: tf.numpy_function(np.tanh, [x], x.dtype))),
+        lambda: models.model_of(
+            L.Lambda(lambda x: tf.ensure_shape(tf.numpy_function(np.tanh, [x], x.dtype), x.shape))
+        ),
         lambda: models.model_of(Table()),
         lambda: models.model_of(optimizer=Own()),
     ],
