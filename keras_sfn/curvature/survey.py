@@ -74,6 +74,16 @@ class Survey(NamedTuple):
         kernels = max(arithmetic.kernels(graph), 1)
         return self._replace(first_compiled_step=_KERNELS_BEFORE_JIT // (kernels * passes))
 
+    def at_once_or_never(self) -> Survey:
+        """Returns the survey without XLA where that would come in later.
+
+        For steps of one gradient: on a CPU their matrix products take longer under XLA than the ops
+        between them gain.
+        """
+        if not self.first_compiled_step:
+            return self
+        return self._replace(jit_compile=False, first_compiled_step=0)
+
 
 class FrozenLoss(NamedTuple):
     """The loss of one step, as all that a step evaluates sees it.

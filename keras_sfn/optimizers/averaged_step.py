@@ -88,14 +88,12 @@ def run(
 
     length = state.length
     state = lengths.stepped(state, seen.loss, away)
-    after = tf.nest.map_structure(lambda new, old: tf.where(going, new, old), seen.averages, before)
+    after = averages_lib.chosen(going, seen.averages, before)
     averages.keep(
-        averages.renewed(
-            after._replace(
-                mean=tf.where(going, after.mean, tf.zeros_like(after.mean)),
-                mean_point=averages_lib.mean_point(before, here, state, away),
-                lengths=tf.stack(state),
-            )
+        after._replace(
+            mean=tf.where(going, after.mean, tf.zeros_like(after.mean)),
+            mean_point=averages_lib.mean_point(before, here, state, away),
+            lengths=tf.stack(state),
         )
     )
     result = _result(seen, state, length, step, going, away)

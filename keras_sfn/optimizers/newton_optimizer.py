@@ -383,7 +383,10 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
             self._noise.look(batch, loss, several=self._several_batches, draws=self._draws)
         if self._averages_now if averages is None else averages:
             assert isinstance(batch, batches.Batch)
-            returned = self._averaged_step(batch, loss)
+            returned = self._averaged_step(
+                batch, loss._replace(survey=loss.survey.at_once_or_never())
+            )
+            self._first_compiled_step = 0
         else:
             returned = self._step_in_subspace(batch, loss)
         if tf.executing_eagerly():

@@ -120,14 +120,35 @@ class Averages:
         return read
 
     def keep(self, values: Values) -> None:
-        """Assigns what a step leaves behind.
+        """Assigns what a step leaves behind, with a new basis for the next step where it is time.
+
+        Outside XLA, whose eigenvectors take many times as long. The mean squares are not known in
+        the new basis; those of the old one stand for them, as in SOAP: bases change slowly. Square
+        matrices, which are most of the numbers, are assigned only where they have changed.
 
         Args:
-            values: New ones.
+            values: New ones, or those of before.
         """
-        pairs = zip(tf.nest.flatten(self._variables), tf.nest.flatten(values), strict=True)
-        for variable, value in pairs:
-            variable.assign(value)
+        count = tf.cast(values.count, tf.int32)
+        since = count - 1
+        renewal = tf.equal(since % PERIOD, 0) | tf.reduce_any(tf.equal(since, _EARLY))
+
+        def renewed() -> tf.Tensor:
+            eigenvectors = kronecker.factorise(self.blocks, values.products)[0]
+            mean = kronecker.rotated_back(self.blocks, values.eigenvectors, values.mean)
+            for variable, matrix in zip(self._variables.eigenvectors, eigenvectors, strict=True):
+                variable.assign(matrix)
+            return kronecker.rotated(self.blocks, eigenvectors, mean)
+
+        def multiplied() -> tf.Tensor:
+            self._variables.products.assign(values.products)
+            return values.count
+
+        mean = tf.cond(renewal, renewed, lambda: values.mean)
+        count = tf.cond(_products_are_due(values.count), multiplied, lambda: values.count)
+        kept = values._replace(mean=mean, count=count)
+        for name in ("count", "mean", "squares", "direction", "mean_point", "lengths"):
+            getattr(self._variables, name).assign(getattr(kept, name))
 
     def end(self, space: parameter_space.ParameterSpace) -> None:
         """Moves the parameters to the mean point at the end of a training, where that is better.
@@ -144,25 +165,27 @@ class Averages:
             variable.assign(value)
         self._variables.lengths.assign(tf.stack(state._replace(since=tf.zeros_like(state.since))))
 
-    def renewed(self, values: Values) -> Values:
-        """Returns the values with a basis for the next step, a new one where it is time.
 
-        Outside XLA, whose eigenvectors take many times as long. The mean squares are not known in
-        the new basis; those of the old one stand for them, as in SOAP: bases change slowly.
+def chosen(going: tf.Tensor, after: Values, before: Values) -> Values:
+    """Returns the values after a step, or those before it where the step is not taken.
 
-        Args:
-            values: After a step.
-        """
-        count = tf.cast(values.count, tf.int32) - 1
-        due = tf.equal(count % PERIOD, 0) | tf.reduce_any(tf.equal(count, _EARLY))
+    Args:
+        going: Scalar boolean, whether it is.
+        after: Their eigenvectors are those of before.
+        before: The others.
+    """
 
-        def new() -> tuple[list[tf.Tensor], tf.Tensor]:
-            eigenvectors = kronecker.factorise(self.blocks, values.products)[0]
-            mean = kronecker.rotated_back(self.blocks, values.eigenvectors, values.mean)
-            return eigenvectors, kronecker.rotated(self.blocks, eigenvectors, mean)
+    def either(name: str) -> tf.Tensor:
+        return tf.where(going, getattr(after, name), getattr(before, name))
 
-        eigenvectors, mean = tf.cond(due, new, lambda: (values.eigenvectors, values.mean))
-        return values._replace(eigenvectors=list(eigenvectors), mean=mean)
+    return before._replace(
+        count=either("count"),
+        mean=either("mean"),
+        squares=either("squares"),
+        direction=either("direction"),
+        # Larger than the others together: no copy.
+        products=tf.cond(going, lambda: after.products, lambda: before.products),
+    )
 
 
 def mean_point(values: Values, here: tf.Tensor, state: lengths.State, away: tf.Tensor) -> tf.Tensor:
@@ -199,9 +222,8 @@ def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Te
     settled = count > _ALL_PRODUCTS
     fading = tf.where(settled, PRODUCT_FADING**_PRODUCTS_PERIOD, PRODUCT_FADING)
     kept = tf.minimum((count - 1) / count, tf.cast(fading, count.dtype))
-    due = ~settled | tf.equal(tf.cast(count, tf.int32) % _PRODUCTS_PERIOD, 0)
     products = tf.cond(
-        due,
+        _products_are_due(count),
         lambda: kept * values.products + (1 - kept) * kronecker.moments(blocks, gradient),
         lambda: values.products,
     )
@@ -222,3 +244,12 @@ def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Te
     return values._replace(
         count=count, mean=mean, products=products, squares=squares, direction=direction
     )
+
+
+def _products_are_due(count: tf.Tensor) -> tf.Tensor:
+    """Returns whether the averages of products have the last gradient in them.
+
+    Args:
+        count: Scalar, gradients with it.
+    """
+    return (count <= _ALL_PRODUCTS) | tf.equal(tf.cast(count, tf.int32) % _PRODUCTS_PERIOD, 0)

@@ -85,6 +85,15 @@ def test_xla_does_not_wait_where_elements_are_most_of_the_work():
     assert survey.survey(batch_of(loss_fn), "auto").from_when_it_pays(1).first_compiled_step == 0
 
 
+def test_steps_of_one_gradient_are_compiled_at_once_or_never():
+    later = survey.survey(batch_of(wide_product), "auto").from_when_it_pays(8)
+    assert later.jit_compile
+    assert not later.at_once_or_never().jit_compile
+    assert later.at_once_or_never().first_compiled_step == 0
+    asked = survey.survey(batch_of(wide_product), "auto", True).from_when_it_pays(8)
+    assert asked.at_once_or_never() == asked
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_xla_does_not_wait_where_it_was_asked_for_or_refused(asked):
     found = survey.survey(batch_of(wide_product), "auto", asked)

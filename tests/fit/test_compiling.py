@@ -82,7 +82,7 @@ def test_xla_takes_over_during_fit(monkeypatch, float64, steps):
     def losses(jit_compile):
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(40)])
-        optimizer = keras_sfn.SaddleFreeNewton(jit_compile=jit_compile)
+        optimizer = keras_sfn.SaddleFreeNewton(jit_compile=jit_compile, stochastic=False)
         model.compile(optimizer, "mse", steps_per_execution=steps)
         options = {"batch_size": 16, "epochs": 3, "shuffle": False, "verbose": 0}
         return model.fit(x, x, **options).history["loss"]

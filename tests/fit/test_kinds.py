@@ -55,7 +55,6 @@ def test_a_clone_is_of_the_kind_of_its_model():
         ({}, {"hidden": {"dtype": "mixed_bfloat16"}}),
         ({}, {"hidden": {"dtype": "float64"}}),
     ],
-    ids=repr,
 )
 def test_models_that_differ_are_of_two_kinds(one, other):
     assert parts(models.model_of(**one)) != parts(models.model_of(**other))

@@ -249,7 +249,8 @@ def test_state_moves_exactly_once_a_step_as_under_sgd():
             [
                 keras.Input((6,)),
                 keras.layers.Dense(5),
-                keras.layers.BatchNormalization(),
+                # Others have a momentum of their own: tests/objective/test_moving_statistics.py.
+                keras.layers.BatchNormalization(momentum=0.0),
                 keras.layers.Dropout(0.5),
                 keras.layers.GaussianNoise(0.1),
                 keras.layers.Dense(2),

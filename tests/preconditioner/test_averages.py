@@ -39,7 +39,8 @@ def test_in_the_basis_of_the_gradients_one_of_rank_one_has_one_coordinate():
     state, _, _ = made((3, 2))
     gradient = tf.constant(np.outer([1.0, 2.0, 2.0], [3.0, 4.0]).ravel(), tf.float32)
     values = averages.following(state.blocks, state.read(), gradient)
-    values = state.renewed(values)
+    state.keep(values)
+    values = state.read()
     second = averages.following(state.blocks, values, gradient)
     # Along the gradient itself, where the elementwise direction was (-1, ..., -1).
     cosine = np.dot(second.direction, gradient) / np.linalg.norm(second.direction)
@@ -52,7 +53,8 @@ def test_a_mean_stays_the_same_vector_in_a_new_basis():
     gradients = rng.normal(size=(6, 11)).astype("float32")
     values, mean = state.read(), np.zeros(11)
     for gradient in gradients:
-        values = state.renewed(averages.following(state.blocks, values, tf.constant(gradient)))
+        state.keep(averages.following(state.blocks, values, tf.constant(gradient)))
+        values = state.read()
         mean = 0.9 * mean + 0.1 * gradient
     found = kronecker.rotated_back(state.blocks, values.eigenvectors, values.mean)
     np.testing.assert_allclose(found, mean, rtol=1e-4, atol=1e-6)
@@ -71,7 +73,7 @@ def test_products_are_of_all_gradients_at_first_and_of_one_in_four_later():
 def test_what_is_kept_is_read():
     state, variables, created = made((3, 2))
     gradient = tf.constant([1.0, -2.0, 3.0, 4.0, -5.0, 6.0])
-    state.keep(state.renewed(averages.following(state.blocks, state.read(), gradient)))
+    state.keep(averages.following(state.blocks, state.read(), gradient))
     values = state.read()
     assert float(values.count) == 1
     mean = kronecker.rotated_back(state.blocks, values.eigenvectors, values.mean)
@@ -88,6 +90,19 @@ def test_the_mean_point_is_of_the_last_points_and_leaves_runaways_out():
         point = averages.mean_point(values, tf.fill((2,), here), length, tf.constant(away))
         values = values._replace(mean_point=point)
     np.testing.assert_allclose(values.mean_point, [2.0, 2.0])
+
+
+def test_a_step_that_is_not_taken_leaves_the_averages():
+    state, _, _ = made((3, 2))
+    state.keep(averages.following(state.blocks, state.read(), tf.ones((6,))))
+    before = state.read()
+    after = averages.following(state.blocks, before, tf.fill((6,), float("nan")))
+    for one, other in zip(
+        tf.nest.flatten(averages.chosen(tf.constant(False), after, before)),
+        tf.nest.flatten(before),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_training_ends_at_the_mean_point_once():
