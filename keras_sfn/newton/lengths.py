@@ -165,7 +165,8 @@ def ran_away(state: State, loss: tf.Tensor) -> tf.Tensor:
     bound = (
         state.loss + _DEVIATIONS * state.deviation + tf.cast(part, loss.dtype) * tf.abs(state.loss)
     )
-    return ~tf.math.is_finite(loss) | ((state.steps >= 1) & (loss > bound))
+    # Nothing has moved before there is a length: batches of which no row counts have none.
+    return ~tf.math.is_finite(loss) | ((state.length > 0) & (loss > bound))
 
 
 def optimistic_slope(state: State) -> tf.Tensor:

@@ -77,9 +77,15 @@ def test_a_slope_that_is_not_finite_is_left_out():
 
 
 def test_what_runs_away():
-    state = start(steps=50.0, loss=1.0, deviation=0.01)
+    state = start(steps=50.0, loss=1.0, deviation=0.01, length=0.1)
     for loss, away in ((1.1, False), (2.0, True), (float("nan"), True), (-3.0, False)):
         assert bool(lengths.ran_away(state, tf.constant(loss))) is away
+
+
+def test_where_nothing_has_moved_nothing_runs_away():
+    state = start(steps=1.0, loss=0.0)
+    assert not bool(lengths.ran_away(state, tf.constant(2.0)))
+    assert bool(lengths.ran_away(state, tf.constant(float("nan"))))
 
 
 def test_after_a_runaway_lengths_are_shorter_and_the_bound_wider():

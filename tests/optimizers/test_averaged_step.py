@@ -253,6 +253,24 @@ def test_batches_of_one_row():
     assert network.optimizer.last_step.kind == "averaged gradients"
 
 
+def test_batches_of_which_no_row_counts():
+    x, y = digits()
+    weights = np.ones(160)
+    weights[64:128] = 0
+    network = model(sfn(stochastic=True))
+    options = {"batch_size": 32, "shuffle": False, "verbose": 0}
+    network.fit(x[:160], y[:160], sample_weight=weights, **options)
+    assert network.optimizer.last_step.outcome == "accepted"
+    assert all(np.isfinite(weight).all() for weight in network.get_weights())
+    losses = network.fit(x[:64], y[:64], epochs=20, **options).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    # A training that begins with such a batch has no direction, and goes on from there.
+    network = model(sfn(stochastic=True))
+    network.fit(x[:32], y[:32], sample_weight=np.zeros(32), **options)
+    losses = network.fit(x[:64], y[:64], epochs=40, **options).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
 def test_an_embedding_with_rows_that_no_batch_has():
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
