@@ -133,7 +133,8 @@ class Batch:
             steps: Scalar integer, how many were taken before.
             of_rows: Scalar, rows of the step where this batch is one replica's; None for its own.
         """
-        if of_rows is None and self.data is not None:
+        # A loss function of one replica is data here, and knows its rows by itself.
+        if of_rows is None and self.data is not None and not callable(self.data):
             of_rows = self._rows()
         # Read here: the train step of a user is run to its end after the step was counted.
         self._pace = moving_statistics.Pace(of_rows, tf.identity(steps))

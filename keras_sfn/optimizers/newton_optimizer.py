@@ -457,7 +457,9 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)
         if seed is not None:
             batch.reseed(seed)
-        batch.follow(self._iterations.value)
+        # Steps that were not finite have left the statistics as they were.
+        failed = tf.cast(self._failures.value[0], self._iterations.dtype)
+        batch.follow(self._iterations.value - failed)
         whole = batch.whole()
         curvature: objective_lib.Summed = whole
         divisible = batch.obstacle is None

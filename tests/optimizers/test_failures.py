@@ -232,10 +232,11 @@ def test_an_own_train_step_ends_in_the_same_way(given):
     assert len(given()) == 1
 
 
-def counted(outcome, promised, counts=(4, 2, 3, 7)):
+def counted(outcome, promised, counts=(4, 2, 3, 7), loss=2.0):
+    figures = {"outcome": outcome, "predicted_reduction": promised, "loss": loss}
     nothing = dict.fromkeys(step_lib.StepResult._fields)
     result = step_lib.StepResult(
-        **nothing | {"outcome": tf.constant(outcome), "predicted_reduction": tf.constant(promised)}
+        **nothing | {name: tf.constant(figure) for name, figure in figures.items()}
     )
     return failures.count(tf.constant(counts), result, tf.constant(2.0)).numpy().tolist()
 
@@ -251,6 +252,10 @@ def test_counts_of_all_and_of_those_in_a_row(outcome, expected):
 )
 def test_steps_whose_promise_rounding_hides_are_counted(outcome, promised, expected):
     assert counted(outcome, promised)[3] == expected
+
+
+def test_a_step_whose_loss_is_not_evaluated_promises_nothing():
+    assert counted(0, -1.0, loss=float("nan"))[3] == 0
 
 
 def test_reports(given):
