@@ -9,7 +9,7 @@ rows lower another function each time too.
 
 Two things are asked. Do batches differ? The sums of a batch's data are compared with those of the
 last batch; before the first step they are taken to. Where `fit` says that an epoch is one batch,
-nothing is asked. Is the noise large? From the two halves of the rows, with gradients g and h: the
+they do not. Is the noise large? From the two halves of the rows, with gradients g and h: the
 noise of the whole batch's gradient is |g - h|^2 / 4 in the mean, its square without noise g'h.
 Their ratio is B_noise / B with the noise scale of McCandlish et al. Of batches that do not differ
 the gradients with two draws of the random numbers are compared, whose noise is |g - h|^2 / 2.
