@@ -74,9 +74,7 @@ class HessianOperator:
             return products.hessian_vector_product(objective, space.values(), mode)(vector)
 
         def block(rows: tf.Tensor) -> tf.Tensor:
-            of_rows = products.dense_mode(mode, jit)
-            one = products.hessian_vector_product(objective, space.values(), of_rows)
-            return tf.map_fn(one, rows, parallel_iterations=1)
+            return tf.map_fn(product, rows, parallel_iterations=1)
 
         def compiled(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
             return tf.function(

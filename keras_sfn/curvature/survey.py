@@ -20,6 +20,9 @@ _KERNELS_BEFORE_JIT = 250_000
 # Share of the arithmetic that is done element by element: 0.83 in a physics-informed net, whose
 # steps take 6 instead of 26 ms, 0.1 in an autoencoder.
 _FUSED_AT_ONCE = 0.5
+# Such a loss waits where it would for more than so many steps: a net of two layers is compiled for
+# seven seconds and gains ten milliseconds a step.
+_SOON = 300
 
 # Passes through the loss and its gradient in a step.
 _OTHER_PASSES = 3
@@ -61,18 +64,21 @@ class Survey(NamedTuple):
         """Returns the survey with the first step that XLA is to compile.
 
         XLA takes seconds for a step that takes milliseconds. What it takes hardly depends on the
-        loss; what it gains at each step grows with the number of ops that are run. Where most
-        arithmetic is done element by element, which XLA fuses, it pays at once.
+        loss; what it gains at each step grows with the number of ops that are run. Where
+        most arithmetic is done element by element, which XLA fuses, it may pay at once.
 
         Args:
             products: Of a Hessian with a vector that a step makes.
         """
-        graph = self.traced.graph
-        if not self.jit_waits or arithmetic.share_of_elements(graph) > _FUSED_AT_ONCE:
+        if not self.jit_waits:
             return self
-        passes = _OTHER_PASSES + _PASSES_OF_A_PRODUCT * products
+        graph = self.traced.graph
         kernels = max(arithmetic.kernels(graph), 1)
-        return self._replace(first_compiled_step=_KERNELS_BEFORE_JIT // (kernels * passes))
+        passes = _OTHER_PASSES + _PASSES_OF_A_PRODUCT * products
+        first = _KERNELS_BEFORE_JIT // (kernels * passes)
+        if first < _SOON and arithmetic.share_of_elements(graph) > _FUSED_AT_ONCE:
+            return self
+        return self._replace(first_compiled_step=first)
 
     def at_once_or_never(self) -> Survey:
         """Returns the survey without XLA where that would come in later.
@@ -162,7 +168,7 @@ def survey(
             1,
             traced.error,
         )
-    mode = products.resolve_mode(hvp_mode, traced.has_loops, batch.synchronized)
+    mode = products.resolve_mode(hvp_mode, batch.synchronized)
     jit = not eager and devices.jit_compile(jit_compile, traced.ops, jit_of_model)
     waits = jit and devices.jit_waits(jit_compile, jit_of_model)
     return Survey(traced, mode, jit, waits)

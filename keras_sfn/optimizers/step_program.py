@@ -164,10 +164,8 @@ def _problem(
 ) -> step_lib.Problem:
     """Returns the function to lower and the subspace in which that is done."""
     space = loss.whole.space
-    mode = loss.survey.hvp_mode
-    if arguments.kind is arguments_lib.StepKind.WHOLE:
-        mode = products.dense_mode(mode, jit_products)
-    matvec = allowed.masked(products.hessian_vector_product(loss.curvature, values, mode))
+    product = products.hessian_vector_product(loss.curvature, values, loss.survey.hvp_mode)
+    matvec = allowed.masked(product)
     agree = collectives.agree
     chosen = arguments.in_use
     span: subspaces.Span

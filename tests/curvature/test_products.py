@@ -51,12 +51,6 @@ def test_dense_is_the_matrix_of_the_products_in_a_graph_and_in_eager_code(jit, s
     np.testing.assert_allclose(tf.function(form, autograph=False)(), matrix, rtol=1e-12)
 
 
-def test_a_compiled_loop_of_products_is_in_reverse_mode():
-    assert products.dense_mode("auto", jit=True) == "reverse_over_reverse"
-    assert products.dense_mode("forward_over_reverse", jit=True) == "forward_over_reverse"
-    assert products.dense_mode("auto", jit=False) == "auto"
-
-
 LAYERS = {
     "batch normalization": ((3,), lambda k: [k.Dense(4), k.BatchNormalization(), k.Dense(2)]),
     "layer normalization": ((3,), lambda k: [k.Dense(4), k.LayerNormalization(), k.Dense(2)]),
@@ -109,20 +103,15 @@ def test_product_agrees_with_differences_of_the_gradient(name):
     assert float(error) < 1e-7
 
 
-def test_auto_takes_reverse_mode_through_control_flow():
-    assert products.resolve_mode("auto", has_loops=True) == "reverse_over_reverse"
-    assert products.resolve_mode("forward_over_reverse", has_loops=True) == "forward_over_reverse"
+def test_auto_is_reverse_mode():
+    assert products.resolve_mode("auto") == "reverse_over_reverse"
+    assert products.resolve_mode("forward_over_reverse") == "forward_over_reverse"
 
 
-def test_auto_stays_open_without_control_flow():
-    assert products.resolve_mode("auto", has_loops=False) == "auto"
-
-
-def test_auto_falls_back_where_an_op_has_no_forward_rule():
+def test_auto_passes_through_loops():
     v = keras.Variable([1.0, 2.0])
 
     def loss_fn():
-        # A loop has no forward rule while a graph is built.
         body = lambda i, total: (i + 1, total + tf.reduce_sum(v.value**3))
         return tf.while_loop(lambda i, _: i < 2, body, (0, 0.0))[1], None
 
@@ -133,23 +122,6 @@ def test_auto_falls_back_where_an_op_has_no_forward_rule():
         return products.hessian_vector_product(objective, tf.constant([1.0, 2.0]), "auto")(vector)
 
     np.testing.assert_allclose(product(tf.constant([1.0, 1.0])), [12, 24])
-
-
-@pytest.mark.parametrize(
-    "error", [AssertionError, AttributeError, LookupError, NotImplementedError, TypeError]
-)
-def test_auto_falls_back_from_whatever_forward_mode_raises(error, monkeypatch):
-    v = keras.Variable([1.0, 2.0])
-    objective = objective_lib.Objective(
-        lambda: (tf.reduce_sum(v.value**3), None), parameter_space.ParameterSpace([v])
-    )
-
-    def fails(*_):
-        raise error("no forward mode")
-
-    monkeypatch.setattr(products, "_forward_over_reverse", fails)
-    product = products.hessian_vector_product(objective, tf.constant([1.0, 2.0]), "auto")
-    np.testing.assert_allclose(product(tf.constant([1.0, 1.0])), [6, 12])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -303,9 +275,6 @@ def test_operator_refuses_unknown_options(option):
 
 def test_forward_mode_is_refused_where_layers_sum_over_replicas():
     for mode in ("auto", "reverse_over_reverse"):
-        assert (
-            products.resolve_mode(mode, has_loops=False, synchronized=True)
-            == "reverse_over_reverse"
-        )
+        assert products.resolve_mode(mode, synchronized=True) == "reverse_over_reverse"
     with pytest.raises(NotImplementedError, match=r"synchronized=True.*'auto'"):
-        products.resolve_mode("forward_over_reverse", has_loops=False, synchronized=True)
+        products.resolve_mode("forward_over_reverse", synchronized=True)

@@ -44,18 +44,11 @@ def said(monkeypatch):
     return lines
 
 
-def model_of(seed=1, units=4, rate=0.1, **options):
+def model_of(seed=1, units=4, rate=0.1, normalised=False, **options):
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            L.Dense(units, activation="tanh"),
-            L.BatchNormalization(),
-            L.Dropout(rate),
-            L.Dense(2),
-        ]
-    )
-    return compiled(model, **options)
+    norm = [L.BatchNormalization()] if normalised else []
+    hidden = [L.Dense(units, activation="tanh"), *norm, L.Dropout(rate)]
+    return compiled(keras.Sequential([keras.Input((6,)), *hidden, L.Dense(2)]), **options)
 
 
 def compiled(model, **arguments):
@@ -81,7 +74,11 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"krylov_dimension": "auto", "stochastic": False}, {"use_ema": True, "weight_decay": 0.1}],
+    [
+        {"normalised": True},
+        {"krylov_dimension": "auto", "stochastic": False},
+        {"use_ema": True, "weight_decay": 0.1},
+    ],
     ids=repr,
 )
 def test_a_second_model_is_trained_without_a_trace_and_to_the_last_digit(arguments, traces):
