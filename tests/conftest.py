@@ -1,5 +1,6 @@
 """Helpers that several test files share."""
 
+import collections
 import gc
 import importlib.metadata
 import itertools
@@ -27,6 +28,32 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
+
+
+def pytest_addoption(parser):
+    """Adds `--cases`."""
+    parser.addoption(
+        "--cases",
+        type=int,
+        metavar="N",
+        help="Run at most N cases of each parametrized test, spread over all of them.",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what `--cases` does."""
+    most = config.getoption("cases")
+    if most is None:
+        return
+    of_test = collections.defaultdict(list)
+    for item in items:
+        of_test[item.nodeid.partition("[")[0]].append(item)
+    kept = []
+    for cases in of_test.values():
+        count = min(most, len(cases))
+        kept += [cases[i * len(cases) // count] for i in range(count)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
 
 
 def pytest_configure(config):

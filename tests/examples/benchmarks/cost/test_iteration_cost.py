@@ -16,6 +16,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_short_form_writes_a_row_a_case(tmp_path, capsys):
     # XLA compiles the same functions in test_iteration_programs.py.
     scripts.call(SCRIPT, "--quick", "--nojit_compile", f"--output_dir={tmp_path}")
@@ -64,6 +65,7 @@ def test_wrong_flags_end_with_a_line(flags, message):
     assert message in scripts.refusal(SCRIPT, *flags.split())
 
 
+@pytest.mark.slow
 def test_memory_in_short_form(tmp_path, capsys):
     flags = ["--quick", "--memory", "--newton=jit_compile=False"]
     scripts.call(SCRIPT, *flags, f"--output_dir={tmp_path}")

@@ -37,6 +37,7 @@ def programs(folder):
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
 
+@pytest.mark.slow
 def test_every_program_has_its_files(folder):
     found = programs(folder)
     if found:
@@ -53,6 +54,7 @@ def test_every_program_has_its_files(folder):
         assert (about["flops"] is None) == name.startswith(("eigh", "side"))
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_are_those_that_the_program_lists(folder):
     for name, about in programs(folder).items():
         text = (folder / f"{name}.stablehlo").read_text()
@@ -68,6 +70,7 @@ def test_inputs_and_outputs_are_those_that_the_program_lists(folder):
                     assert shape.split("x")[:-1] == [str(size) for size in array.shape], name
 
 
+@pytest.mark.slow
 def test_programs_hold_ops_of_stablehlo_alone(folder):
     """XLA's own dialect is read by JAX on a CPU, and refused by that for GPUs."""
     for name in programs(folder):
@@ -77,6 +80,7 @@ def test_programs_hold_ops_of_stablehlo_alone(folder):
         }, name
 
 
+@pytest.mark.slow
 def test_nothing_large_is_a_constant_of_a_program(folder):
     for name in programs(folder):
         text = (folder / f"{name}.stablehlo").read_text()
@@ -85,6 +89,7 @@ def test_nothing_large_is_a_constant_of_a_program(folder):
         assert max(map(len, constants)) < 200, name
 
 
+@pytest.mark.slow
 def test_outputs_fit_together(folder):
     if not programs(folder):
         return
@@ -108,6 +113,7 @@ def test_outputs_fit_together(folder):
     assert outputs("default_step")[0] < outputs("loss")[0]
 
 
+@pytest.mark.slow
 def test_a_default_step_is_that_of_fit(folder):
     """What is exported is the step of `fit` after those that came before it."""
     if not programs(folder):

@@ -74,6 +74,7 @@ def benchmark(monkeypatch, tmp_path):
         yield script, plans.Benchmark(task, settings, variants, [10], choices), trained
 
 
+@pytest.mark.slow
 def test_the_best_settings_go_on_to_the_other_seeds_and_runs_that_are_there_do_not_run_again(
     benchmark, tmp_path, capsys
 ):
