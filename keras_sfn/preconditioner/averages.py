@@ -17,6 +17,7 @@ https://arxiv.org/abs/1802.09568; George et al., 2018, https://arxiv.org/abs/180
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -88,30 +89,20 @@ class Averages:
         self.blocks = kronecker.layer_blocks(variables)
         size = sum(block.size for block in self.blocks)
 
-        def add(name: str, *shape: int) -> keras.Variable:
-            return add_variable(
-                shape=shape, dtype=dtype, aggregation="only_first_replica", name=name
-            )
-
+        add = functools.partial(add_variable, dtype=dtype, aggregation="only_first_replica")
         sides = [side for block in self.blocks for side in block.sides]
         self._variables = Values(
-            count=add("gradient_count"),
-            mean=add("gradient_mean", size),
-            squares=add("gradient_squares", size),
-            products=add("gradient_products", kronecker.moments_length(self.blocks)),
+            count=add((), name="gradient_count"),
+            mean=add((size,), name="gradient_mean"),
+            squares=add((size,), name="gradient_squares"),
+            products=add((kronecker.moments_length(self.blocks),), name="gradient_products"),
             eigenvectors=[
-                add_variable(
-                    shape=(side, side),
-                    initializer=keras.initializers.Identity(),
-                    dtype=dtype,
-                    aggregation="only_first_replica",
-                    name=f"gradient_eigenvectors_{index}",
-                )
-                for index, side in enumerate(sides)
+                add((side, side), keras.initializers.Identity(), name=f"gradient_eigenvectors_{i}")
+                for i, side in enumerate(sides)
             ],
-            direction=add("direction", size),
-            mean_point=add("mean_point", size),
-            lengths=add("lengths", len(lengths.INITIAL)),
+            direction=add((size,), name="direction"),
+            mean_point=add((size,), name="mean_point"),
+            lengths=add((len(lengths.INITIAL),), name="lengths"),
         )
 
     def read(self) -> Values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -94,31 +95,18 @@ class PreconditionerState:
         self._constrained = constraints.any_of(variables)
         length = kronecker.moments_length(self.blocks)
 
-        def add(name: str, *shape: int) -> keras.Variable:
-            return add_variable(
-                shape=shape, dtype=dtype, aggregation="only_first_replica", name=name
-            )
-
-        self._moments = add("curvature_moments", length)
+        add = functools.partial(add_variable, dtype=dtype, aggregation="only_first_replica")
+        self._moments = add((length,), name="curvature_moments")
         sides = [side for block in self.blocks for side in block.sides]
         self._eigenvectors = [
-            add(f"curvature_eigenvectors_{index}", side, side) for index, side in enumerate(sides)
+            add((side, side), name=f"curvature_eigenvectors_{i}") for i, side in enumerate(sides)
         ]
-        self._row_squares = add("curvature_row_squares", self._size)
-        self._curvature = add("curvature", self._size)
-        self._shift = add_variable(
-            shape=(),
-            initializer=keras.initializers.Constant(_UNSET),
-            dtype=dtype,
-            aggregation="only_first_replica",
-            name="curvature_shift",
-        )
-        self._rejections = add_variable(
-            shape=(), dtype="int", aggregation="only_first_replica", name="rejections_in_a_row"
-        )
-        self._last_curvature = add_variable(
-            shape=(), dtype=dtype, aggregation="only_first_replica", name="last_curvature"
-        )
+        self._row_squares = add((self._size,), name="curvature_row_squares")
+        self._curvature = add((self._size,), name="curvature")
+        unset = keras.initializers.Constant(_UNSET)
+        self._shift = add((), unset, name="curvature_shift")
+        self._rejections = add((), dtype="int", name="rejections_in_a_row")
+        self._last_curvature = add((), name="last_curvature")
 
     def renew(self, loss: survey_lib.FrozenLoss, step: tf.Tensor, seed: int) -> Factors:
         """Makes the approximation anew where it is time; returns what the step needs.

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sfn.objective import cut, model_loss, objective, parameter_space
+from tests.objective import nets
 
 layers = keras.layers
 ROWS = 20
@@ -33,24 +34,6 @@ class SquaredResidual(keras.Model):
 
     def call(self, x):
         return (self.inner(x) - 1.0) ** 2
-
-
-class Laplace(keras.Model):
-    """Returns the residual of a differential equation, by nested tapes."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = keras.Sequential([layers.Dense(8, "tanh"), layers.Dense(1)])
-
-    def call(self, points):
-        x, y = points[:, :1], points[:, 1:2]
-        with tf.GradientTape(persistent=True) as outer:
-            outer.watch([x, y])
-            with tf.GradientTape() as inner:
-                inner.watch([x, y])
-                u = self.inner(tf.concat([x, y], 1))
-            along_x, along_y = inner.gradient(u, [x, y])
-        return outer.gradient(along_x, x) + outer.gradient(along_y, y) + tf.sin(x)
 
 
 def network(activation, *between, regularizer=None):
@@ -120,7 +103,7 @@ CASES = {
         TARGETS,
         [(3, "Sub")],
     ),
-    "differential equation": (Laplace, "mse", np.zeros((ROWS, 1)), [(1, "AddV2")]),
+    "differential equation": (nets.Laplace, "mse", np.zeros((ROWS, 1)), [(1, "AddV2")]),
     "added loss alone": (lambda: network(None, Penalty()), None, None, [(4, "Tanh")]),
     "added loss and softmax": (
         lambda: network("softmax", layers.Dense(5), Penalty()),

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sfn.objective import model_loss, objective, parameter_space, traced
+from tests.objective import nets
 
 K, layers = keras.ops, keras.layers
 ROWS = 12
@@ -43,24 +44,6 @@ def attention():
 def own(function, shape=(3,)):
     """A model that ends in a function of its outputs."""
     return keras.Sequential([network(), layers.Lambda(function, output_shape=shape)])
-
-
-class Laplace(keras.Model):
-    """Returns the residual of a differential equation, by nested tapes."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = keras.Sequential([layers.Dense(8, "tanh"), layers.Dense(1)])
-
-    def call(self, points):
-        x, y = points[:, :1], points[:, 1:2]
-        with tf.GradientTape(persistent=True) as outer:
-            outer.watch([x, y])
-            with tf.GradientTape() as inner:
-                inner.watch([x, y])
-                u = self.inner(tf.concat([x, y], 1))
-            along_x, along_y = inner.gradient(u, [x, y])
-        return outer.gradient(along_x, x) + outer.gradient(along_y, y) + u * x
 
 
 class Columns(keras.Model):
@@ -144,7 +127,7 @@ APART = {
         image(layers.Conv2D(4, 2, padding="same"), layers.GroupNormalization(2)),
         "mse",
     ),
-    "residual": lambda: (Laplace(), mean_square),
+    "residual": lambda: (nets.Laplace(), mean_square),
     "slopes by column": lambda: (Columns(), mean_square),
     "add_loss": lambda: (network(Penalty(lambda x: K.mean(x**2))), "mse"),
     "correlation": lambda: (network(), correlation),

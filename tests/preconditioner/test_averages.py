@@ -13,10 +13,8 @@ def made(*shapes):
     variables = [keras.Variable(np.zeros(shape, "float32")) for shape in shapes]
     created = []
 
-    def add_variable(**options):
-        options.pop("aggregation")
-        options.setdefault("initializer", "zeros")
-        created.append(keras.Variable(trainable=False, **options))
+    def add_variable(shape, initializer="zeros", *, dtype, name, aggregation):
+        created.append(keras.Variable(initializer, shape, dtype, trainable=False, name=name))
         return created[-1]
 
     return averages.Averages(variables, "float32", add_variable), variables, created
