@@ -55,6 +55,25 @@ def test_a_program_and_the_function_that_it_was_made_of_do_not_take_each_other_a
     assert float(concrete(tf.constant(5.0))["product"]) == 15
 
 
+def test_a_program_is_optimised_once_and_other_functions_as_before():
+    def options():
+        held = programs.context.context().function_call_options
+        return programs.config_pb2.ConfigProto.FromString(held.config_proto_serialized)
+
+    def call(*_):
+        seen.append(options().graph_options.rewrite_options.meta_optimizer_iterations)
+        raise RuntimeError("while it runs")
+
+    seen, before = [], options()
+    program = programs.Program(traced(tf.Variable(2.0), counting))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs.context.context(), "call_function", call)
+        with pytest.raises(RuntimeError, match="while it runs"):
+            program([tf.constant(5.0), tf.Variable(3.0).handle])
+    assert seen == [programs.rewriter_config_pb2.RewriterConfig.ONE]
+    assert options() == before
+
+
 def test_outputs_that_are_no_tensors_are_refused():
     concrete = traced(
         tf.Variable(2.0), lambda x, variable: tf.RaggedTensor.from_row_lengths([x], [1])
