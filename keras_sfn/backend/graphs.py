@@ -64,6 +64,18 @@ def concrete(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
     return tf.function(function, autograph=False).get_concrete_function(*signature)
 
 
+def once(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
+    """Returns `function` traced once for all its calls in the graph being built, loops included.
+
+    In eager code it is returned as it is.
+
+    Args:
+        function: Of tensors. What it captures belongs to the graph being built.
+        signature: Of its arguments.
+    """
+    return function if tf.executing_eagerly() else concrete(function, *signature)
+
+
 def op_types(graph: Any) -> frozenset[str]:
     """Returns the types of all ops of a graph, without those of its gradient.
 

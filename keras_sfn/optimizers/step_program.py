@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sfn.backend import collectives, devices
+from keras_sfn.backend import collectives, devices, graphs
 from keras_sfn.curvature import products
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.newton import effort as effort_lib
@@ -184,8 +184,15 @@ def _problem(
         span = subspaces.krylov_space(
             matvec, chosen["krylov_dimension"], chosen["reorthogonalize"], agree
         )
+
+    def moved(displacement: tf.Tensor) -> tf.Tensor:
+        return loss.whole.loss(allowed.moved(displacement))
+
+    if not isinstance(loss.whole, replicas.Replicas):
+        # The search for the damping and the way out of a saddle call it at three places.
+        moved = graphs.once(moved, tf.TensorSpec((space.size,), space.dtype))
     return step_lib.Problem(
-        loss=lambda displacement: loss.whole.loss(allowed.moved(displacement)),
+        loss=moved,
         gradient=lambda displacement: allowed.slope(loss.whole.gradient, displacement),
         span=span,
         agree=agree,
