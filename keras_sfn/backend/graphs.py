@@ -114,6 +114,12 @@ def has_own_gradients(graph: Any) -> bool:
     )
 
 
+def has_forward_mode(graph: Any) -> bool:
+    """Whether a traced loss uses `tf.autodiff.ForwardAccumulator`, a traced function an op."""
+    functions = graph.as_graph_def().library.function
+    return any("_jvp_" in function.signature.name for function in functions)
+
+
 def calls_stop_gradient(graph: Any) -> bool:
     """Whether a traced loss stops gradients, at its top level."""
     return any(second_derivatives.CONSTANT in op.name for op in graph.get_operations())

@@ -13,14 +13,17 @@ from keras_sfn.objective import parameter_space
 HVP_MODES = ("auto", "forward_over_reverse", "reverse_over_reverse")
 
 
-def resolve_mode(mode: str, synchronized: bool = False) -> str:
+def resolve_mode(mode: str, has_forward_mode: bool = False, synchronized: bool = False) -> str:
     """Returns the mode that `"auto"` stands for; else `mode`.
 
     Reverse mode: on two cores its products take 0.72 to 1.0 times as long as those of forward mode,
-    and a third of its time to trace. Loops and branches, through which forward mode fails, pass.
+    and a third of its time to trace. It passes loops and branches, through which forward mode
+    fails. But TensorFlow's second derivatives of what nested `tf.autodiff.ForwardAccumulator`s
+    compute are right in forward mode alone.
 
     Args:
         mode: One of `HVP_MODES`.
+        has_forward_mode: Whether the loss uses forward mode itself, outside loops.
         synchronized: Whether layers sum over replicas, which forward mode does not see.
 
     Raises:
@@ -33,7 +36,10 @@ def resolve_mode(mode: str, synchronized: bool = False) -> str:
             "other replicas out of the derivative. Received: hvp_mode='forward_over_reverse'. "
             "Use 'auto' or 'reverse_over_reverse'."
         )
-    return "reverse_over_reverse" if mode == "auto" else mode
+    if mode != "auto":
+        return mode
+    forward = has_forward_mode and not synchronized
+    return "forward_over_reverse" if forward else "reverse_over_reverse"
 
 
 def hessian_vector_product(

@@ -168,7 +168,8 @@ def survey(
             1,
             traced.error,
         )
-    mode = products.resolve_mode(hvp_mode, batch.synchronized)
+    own = traced.has_forward_mode and not traced.has_loops
+    mode = products.resolve_mode(hvp_mode, own, batch.synchronized)
     jit = not eager and devices.jit_compile(jit_compile, traced.ops, jit_of_model)
     waits = jit and devices.jit_waits(jit_compile, jit_of_model)
     return Survey(traced, mode, jit, waits)

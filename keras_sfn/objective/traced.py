@@ -53,6 +53,11 @@ class Traced(NamedTuple):
         return bool(self.ops & graphs.CONTROL_FLOW)
 
     @property
+    def has_forward_mode(self) -> bool:
+        """Whether the loss uses `tf.autodiff.ForwardAccumulator`."""
+        return self.graph is not None and graphs.has_forward_mode(self.graph)
+
+    @property
     def predictions_a_row(self) -> int:
         """How many predictions the loss has of a row: of a sequence, one for each position."""
         shapes = [shape.as_list() for shape in self.cut_shapes if shape.rank == 3]

@@ -103,9 +103,14 @@ def test_product_agrees_with_differences_of_the_gradient(name):
     assert float(error) < 1e-7
 
 
-def test_auto_is_reverse_mode():
+def test_auto_is_reverse_mode_but_for_losses_with_forward_mode():
     assert products.resolve_mode("auto") == "reverse_over_reverse"
-    assert products.resolve_mode("forward_over_reverse") == "forward_over_reverse"
+    assert products.resolve_mode("auto", has_forward_mode=True) == "forward_over_reverse"
+    for mode in MODES[:2]:
+        assert products.resolve_mode(mode, has_forward_mode=True) == mode
+        assert products.resolve_mode(mode) == mode
+    both = {"has_forward_mode": True, "synchronized": True}
+    assert products.resolve_mode("auto", **both) == "reverse_over_reverse"
 
 
 def test_auto_passes_through_loops():

@@ -103,13 +103,7 @@ def loss_function(laplacian, net, weights=(0.5, 10.0)):
     return loss_fn
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name == "forward mode" else ())
-        for name in LAPLACIANS
-    ],
-)
+@pytest.mark.parametrize("name", LAPLACIANS)
 def test_curvature_agrees_with_differences_of_the_gradient(name):
     net = network()
     operator = keras_sfn.HessianOperator(
