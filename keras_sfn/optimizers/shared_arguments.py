@@ -40,7 +40,7 @@ _TEXTS = {
         taken out of a new one where rounding has brought them back.""",
     "hvp_mode": """
         How Hessian-vector products are taken: `"forward_over_reverse"`, `"reverse_over_reverse"`,
-        or `"auto"`: the second, which takes no longer and is traced in a third of the time.""",
+        or `"auto"`: the second, and the first where the loss uses forward mode itself.""",
     "max_step_norm": """
         Float > 0 or None, the largest Euclidean norm of a step.""",
     "jit_compile": """
