@@ -378,14 +378,14 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
                     self.name,
                 )
             averages = self._looks = False
+        # What takes a few gradients, and some of it only every so often, is not compiled later on.
+        simple = loss._replace(survey=loss.survey.at_once_or_never())
         if self._looks:
             assert isinstance(batch, batches.Batch)
-            self._noise.look(batch, loss, several=self._several_batches, draws=self._draws)
+            self._noise.look(batch, simple, several=self._several_batches, draws=self._draws)
         if self._averages_now if averages is None else averages:
             assert isinstance(batch, batches.Batch)
-            returned = self._averaged_step(
-                batch, loss._replace(survey=loss.survey.at_once_or_never())
-            )
+            returned = self._averaged_step(batch, simple)
             self._first_compiled_step = 0
         else:
             returned = self._step_in_subspace(batch, loss)

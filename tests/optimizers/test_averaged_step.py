@@ -7,7 +7,7 @@ import tensorflow as tf
 from sklearn import datasets
 
 import keras_sfn
-from keras_sfn.optimizers import newton_optimizer
+from keras_sfn.optimizers import batch_noise, newton_optimizer
 
 
 def digits():
@@ -60,6 +60,25 @@ def test_one_kind_of_step_is_traced(monkeypatch, batch_size):
     x, y = digits()
     model(sfn()).fit(x[:256], y[:256], batch_size=batch_size, epochs=2, verbose=0)
     assert traced == ["_averaged_step" if batch_size < 256 else "_step_in_subspace"]
+
+
+def test_looks_at_noise_are_not_compiled_later_on(monkeypatch):
+    seen = []
+    for owner, name in (
+        (batch_noise.BatchNoise, "look"),
+        (newton_optimizer.NewtonOptimizer, "_averaged_step"),
+    ):
+        original = getattr(owner, name)
+
+        def spy(self, batch, loss, *rest, original=original, **options):
+            seen.append((loss.survey.jit_compile, loss.survey.first_compiled_step))
+            return original(self, batch, loss, *rest, **options)
+
+        monkeypatch.setattr(owner, name, spy)
+    x, y = digits()
+    network = model(sfn(jit_compile="auto"))
+    network.fit(x[:64], y[:64], batch_size=32, verbose=0)
+    assert seen == [(False, 0)] * 2
 
 
 def test_batches_with_little_noise_are_left_to_the_other_kind():
