@@ -170,6 +170,14 @@ def survey(
         )
     own = traced.has_forward_mode and not traced.has_loops
     mode = products.resolve_mode(hvp_mode, own, batch.synchronized)
+    if traced.has_forward_mode and mode == "reverse_over_reverse":
+        logging.log_first_n(
+            logging.WARNING,
+            "The loss uses `tf.autodiff.ForwardAccumulator`, and its curvature is taken in reverse "
+            "mode (asked for, or because of loops or sums over replicas): where accumulators are "
+            "nested, TensorFlow's second derivatives are wrong. Use nested `tf.GradientTape`.",
+            1,
+        )
     jit = not eager and devices.jit_compile(jit_compile, traced.ops, jit_of_model)
     waits = jit and devices.jit_waits(jit_compile, jit_of_model)
     return Survey(traced, mode, jit, waits)

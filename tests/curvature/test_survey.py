@@ -46,6 +46,23 @@ def test_loops_decide_compilation():
     assert found.jit_compile
 
 
+def test_a_loss_with_forward_mode_keeps_forward_mode_or_is_warned_of(monkeypatch):
+    warned = []
+    monkeypatch.setattr(survey.logging, "log_first_n", lambda *args: warned.append(args[1]))
+
+    def loss_fn(v):
+        with tf.autodiff.ForwardAccumulator(v, tf.ones_like(v)) as accumulator:
+            cubes = v**3
+        return tf.reduce_sum(accumulator.jvp(cubes) ** 2)
+
+    assert survey.survey(batch_of(loss_fn), "auto").hvp_mode == "forward_over_reverse"
+    survey.survey(batch_of(in_a_loop), "auto")
+    assert warned == []
+    survey.survey(batch_of(loss_fn), "reverse_over_reverse")
+    [message] = warned
+    assert "ForwardAccumulator" in message
+
+
 def test_what_has_no_right_second_derivative_is_refused():
     resize = lambda v: tf.raw_ops.ResizeBilinear(images=tf.reshape(v, (1, 2, 1, 1)), size=(4, 4))
     with pytest.raises(NotImplementedError, match="ResizeBilinearGrad"):
