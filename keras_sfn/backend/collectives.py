@@ -8,7 +8,7 @@ all replicas of a process, and alike in every process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -63,6 +63,82 @@ def run(function: Callable[..., Any], *args: Any) -> Any:
 def total(values: Any) -> tf.Tensor:
     """Returns the sum over all replicas of what `run` returned: one message."""
     return tf.distribute.get_strategy().reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+
+def shared(
+    tasks: Sequence[Callable[[], Sequence[tf.Tensor]]],
+    costs: Sequence[float],
+    shapes: Sequence[Sequence[Any]],
+    dtype: Any,
+) -> list[Sequence[tf.Tensor]]:
+    """Returns what the tasks give; each replica does some of them, and one message joins them.
+
+    Args:
+        tasks: () -> tensors.
+        costs: Of each task, in a common unit.
+        shapes: Of the tensors of each task.
+        dtype: Of all of them.
+    """
+    if number() == 1 or not tasks:
+        return [task() for task in tasks]
+    owners = balanced(costs, number())
+
+    def own() -> tf.Tensor:
+        parts = []
+        for task, owner, like in zip(tasks, owners, shapes, strict=True):
+            mine = owner == index()
+            tensors = task() if mine else [tf.zeros(shape, dtype) for shape in like]
+            parts += [tf.reshape(tensor, (-1,)) for tensor in tensors]
+        return tf.concat(parts, axis=0)
+
+    flat = [tf.TensorShape(shape) for like in shapes for shape in like]
+    pieces = iter(tf.split(total(run(own)), [shape.num_elements() for shape in flat]))
+    return [[tf.reshape(next(pieces), shape) for shape in like] for like in shapes]
+
+
+def balanced(costs: Sequence[float], owners: int) -> list[int]:
+    """Returns which of so many owners does each task: the dearest first, to the least busy.
+
+    Args:
+        costs: Of each task.
+        owners: How many there are.
+    """
+    busy, chosen = [0.0] * owners, [0] * len(costs)
+    for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
+        owner = min(range(owners), key=lambda owner: busy[owner])
+        busy[owner] += costs[task]
+        chosen[task] = owner
+    return chosen
+
+
+def gathered(value: tf.Tensor) -> tf.Tensor:
+    """Returns what each replica's process has, shape (replicas, ...), from outside of them."""
+
+    def place() -> tf.Tensor:
+        row = tf.one_hot(index(), number(), dtype=value.dtype)
+        return tf.tensordot(row, value, axes=0)
+
+    return total(run(place))
+
+
+def meets_others(function: Callable[[], Any]) -> bool:
+    """Returns whether a function of a replica's code sums over the replicas by itself.
+
+    Where it cannot be traced, it is taken to do so.
+
+    Args:
+        function: () -> anything that a `tf.function` may return. Called in that replica's code.
+    """
+    try:
+        tf.function(function, autograph=False).get_concrete_function()
+    except RuntimeError as error:
+        # What TensorFlow says of such a sum in a graph of its own.
+        if "merge_call" in str(error):
+            return True
+        raise
+    except (AttributeError, tf.errors.OperatorNotAllowedInGraphError):
+        return True
+    return False
 
 
 def local(values: Any) -> tf.Tensor:

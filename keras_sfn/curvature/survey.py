@@ -11,6 +11,7 @@ from absl import logging
 from keras_sfn.backend import arithmetic, devices, graphs
 from keras_sfn.curvature import differentiability, products
 from keras_sfn.objective import objective as objective_lib
+from keras_sfn.objective import replicas
 from keras_sfn.objective import traced as traced_lib
 
 # Kernels of a loss and its gradient that are run before XLA compiles a step. On two cores it takes
@@ -80,6 +81,15 @@ class Survey(NamedTuple):
             return self
         return self._replace(first_compiled_step=first)
 
+    def early(self, step: tf.Tensor | int) -> tf.Tensor | None:
+        """Returns whether it is too early for XLA, a scalar boolean; None for never.
+
+        Args:
+            step: Scalar integer, how many were taken.
+        """
+        first = self.first_compiled_step
+        return tf.cast(step, tf.int32) < first if self.jit_compile and first else None
+
     def at_once_or_never(self) -> Survey:
         """Returns the survey without XLA where that would come in later.
 
@@ -115,9 +125,34 @@ class FrozenLoss(NamedTuple):
         Args:
             function: Of tensors, or of none.
         """
-        jit, first = self.survey.jit_compile, self.survey.first_compiled_step
-        early = tf.cast(self.step, tf.int32) < first if jit and first else None
-        return devices.compiled(function, jit, early)
+        if isinstance(self.whole, replicas.Replicas):
+            # Sums between what the replicas compute cannot be inside a compiled function: that
+            # each computes is compiled by itself.
+            return function
+        return devices.compiled(function, self.survey.jit_compile, self.survey.early(self.step))
+
+    def in_a_graph(self, compute: Callable[[Any], tf.Tensor]) -> Callable[[Any], tf.Tensor]:
+        """Returns what walks through the graph of a part's loss as it is to be called.
+
+        On one device it is called in a function of its own already.
+
+        Args:
+            compute: Part -> tensor.
+
+        Raises:
+            NotImplementedError: Layers sum over the replicas, in eager code.
+        """
+        if not isinstance(self.whole, replicas.Replicas):
+            return compute
+        if not self.whole.synchronized:
+            return lambda part: tf.function(lambda: compute(part), autograph=False)()
+        if tf.executing_eagerly():
+            raise NotImplementedError(
+                "Preconditioned directions with layers that sum over replicas (synchronized=True) "
+                "need a graph. Received: run_eagerly=True, or `minimize` outside a `tf.function`. "
+                "Use a graph, or an integer `krylov_dimension`."
+            )
+        return compute
 
 
 def survey(

@@ -1,11 +1,12 @@
-"""Repairs of Keras's `fit` and `evaluate` under `MultiWorkerMirroredStrategy`.
+"""Repairs of Keras's `fit` and `evaluate` on several replicas.
 
-Up to Keras 3.15 at least they fail there with every optimizer, in three places: where the model is
-built from the first batch, which is reduced over the workers as if it were one tensor; where the
+Up to Keras 3.15 at least they fail under `MultiWorkerMirroredStrategy` with every optimizer, in
+three places: where the model is built from the first batch, which is summed over the replicas as if
+it were one tensor (and, where these have unequal rows, under `MirroredStrategy` too); where the
 logs of a step, which are scalars, are averaged along an axis that scalars do not have; and, with
 `steps_per_execution`, where steps are called in a loop inside one function, through which
 TensorFlow does not hand on the keys of its sums. `install` puts functions before Keras's that do
-these things right; nothing changes under any other strategy.
+these things right; nothing else changes under any other strategy.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _wrap_symbolic_build() -> None:
         self: keras.Model, iterator: Any = None, data_batch: Any = None
     ) -> None:
         strategy = self.distribute_strategy
-        if iterator is not None and _is_multi_worker(strategy):
+        if iterator is not None and strategy.num_replicas_in_sync > 1:
             _, _, batches = next(iter(iterator))
             # Shapes are all that is asked for, and this worker's will do.
             data_batch = keras.tree.map_structure(

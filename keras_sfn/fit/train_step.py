@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from keras_sfn.backend import collectives
-from keras_sfn.fit import compiling, own_train_step, passes, shared_steps, tapes
+from keras_sfn.fit import agreement, compiling, own_train_step, passes, shared_steps, tapes
 from keras_sfn.objective import batches, model_loss, parameter_space, replica_batch
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import rows as rows_lib
@@ -121,8 +121,12 @@ def _watch(
     traced a second time, and a graph cannot warn.
     """
     compiles = compiling.Watch(optimizers)
+    compared = []
 
     def watched(iterator: Any) -> Any:
+        if own is None and not compared:
+            agreement.require(model, iterator)
+            compared.append(True)
         if own is None and not model.optimizer.built:
             iterator = _build(model, iterator)
         with (
@@ -188,9 +192,9 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     model._symbolic_build(data_batch=batch)
     rows_lib.refuse_unknown_shapes(batch)
     rows = rows_lib.count(batch[0])
-    step = functools.partial(_step, model)
-    several = collectives.number() > 1
-    value, y_pred = collectives.once(step, batch, rows) if several else step(batch, rows)
+    step = functools.partial(_step, model, rows_lib.obstacle(batch))
+    alone = collectives.alone()
+    value, y_pred = step(batch, rows) if alone else collectives.once(step, batch, rows)
     # Private, as in Keras's own train step: a model may hide it from `metrics`, or keep another
     # metric of the same name there.
     model._loss_tracker.update_state(value, sample_weight=rows)
@@ -198,7 +202,7 @@ def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
-def _step(model: keras.Model, data: Any, rows: Any) -> tuple[tf.Tensor, Any]:
+def _step(model: keras.Model, obstacle: str | None, data: Any, rows: Any) -> tuple[tf.Tensor, Any]:
     """Takes the step of a batch: once for all replicas, whose data and rows these are then."""
     for option in ("curvature_batch_size", "micro_batch_size"):
         if getattr(model.optimizer, option) not in (None, "auto"):
@@ -208,11 +212,10 @@ def _step(model: keras.Model, data: Any, rows: Any) -> tuple[tf.Tensor, Any]:
         return model_loss.batch_loss(model, *part)
 
     space = parameter_space.ParameterSpace(model.trainable_variables)
-    obstacle = rows_lib.obstacle(data) if collectives.number() == 1 else None
     if _sums(model):
         obstacle = "a loss is no mean over rows"
     batch: batches.Batch | replica_batch.ReplicaBatch
-    if collectives.number() == 1:
+    if collectives.alone():
         size = model.optimizer.micro_batch_size
         batch = batches.Batch(data, loss_of, space, obstacle=obstacle, slice_rows=size)
     else:

@@ -24,6 +24,12 @@ from keras_sfn.objective import objective as objective_lib
 # multiple of what is between two slices.
 _SEEDS_A_DRAW = 100_003
 
+# Why no part of a batch is taken where a loss function reads its rows by itself.
+ROWS_UNKNOWN = "only `fit` knows the rows of a batch"
+
+# Of the numbers of a batch, that tell it from others.
+_SUMS = 3
+
 
 def of_function(loss_fn: Callable[[], Any], space: parameter_space.ParameterSpace) -> Batch:
     """Returns the batch of a loss function that reads its rows by itself.
@@ -36,7 +42,7 @@ def of_function(loss_fn: Callable[[], Any], space: parameter_space.ParameterSpac
         None,
         lambda _: with_outputs(loss_fn),
         space,
-        obstacle="only `fit` knows the rows of a batch",
+        obstacle=ROWS_UNKNOWN,
     )
 
 
@@ -139,18 +145,23 @@ class Batch:
         # Read here: the train step of a user is run to its end after the step was counted.
         self._pace = moving_statistics.Pace(of_rows, tf.identity(steps))
 
-    def whole(self) -> objective_lib.Loss:
-        """Returns the loss of all rows."""
-        return self._loss(self.data)
+    def whole(self, place: rows.Place | None = None) -> objective_lib.Loss:
+        """Returns the loss of all rows.
 
-    def first(self, wanted: int) -> objective_lib.Loss:
-        """Returns the loss of the first rows.
+        Args:
+            place: Where they lie in the batch of all replicas; None where they are all of it.
+        """
+        return self._loss(self.data, place=place)
+
+    def spaced(self, wanted: int) -> objective_lib.Loss:
+        """Returns the loss of so many rows, evenly spaced over the batch.
 
         Args:
             wanted: How many, at most all.
         """
-        taken = rows.of_curvature(wanted, self._rows())
-        return self._loss(rows.first(self.data, taken))
+        known = self._rows()
+        taken = rows.of_curvature(wanted, known)
+        return self._loss(rows.spaced(self.data, taken, known))
 
     def alike(self, loss_fn: objective_lib.LossFunction) -> objective_lib.Objective:
         """Returns another loss of the same variables, which draws the same random numbers.
@@ -201,7 +212,7 @@ class Batch:
         """
         known = self._rows()
         half = rows.take(self.data, index * (known // 2), known // 2)
-        return self._loss(half, self._seed_of_draw(index))
+        return self._loss(half, seed_of_draw(self._seed, index))
 
     def redrawn(self, index: tf.Tensor) -> objective_lib.Loss:
         """Returns the loss of all rows with other random numbers.
@@ -209,10 +220,18 @@ class Batch:
         Args:
             index: Scalar integer; each has its own.
         """
-        return self._loss(self.data, self._seed_of_draw(index))
+        return self._loss(self.data, seed_of_draw(self._seed, index))
 
-    def arithmetic(self) -> Any:
-        """Returns how many floating-point operations a gradient takes, a float or scalar tensor."""
+    def fingerprint(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns sums over all numbers of the batch: see `fingerprint`."""
+        return fingerprint(self.data)
+
+    def arithmetic(self, of_rows: Any = None) -> Any:
+        """Returns how many floating-point operations a gradient takes, a float or scalar tensor.
+
+        Args:
+            of_rows: Of how many rows; None for its own.
+        """
         known, for_row = self.traced.arithmetic
         if self.obstacle is None and self.traced.has_loops:
             # What loops do is not seen: all parameters, at each position of a sequence.
@@ -222,7 +241,9 @@ class Batch:
             for_row += 6 * self.space.size * max([1, *positions])
         if for_row == 0:
             return known
-        count = 1 if self.data is None else self._rows()
+        count = of_rows
+        if count is None:
+            count = 1 if self.data is None else self._rows()
         return known + for_row * tf.cast(count, tf.float32)
 
     def try_part(self) -> None:
@@ -259,12 +280,9 @@ class Batch:
         known = rows.static_count(data)
         return known is None or known > self._slice_rows
 
-    def _seed_of_draw(self, index: tf.Tensor) -> tf.Tensor | None:
-        if self._seed is None:
-            return None
-        return self._seed + tf.cast(tf.stack([_SEEDS_A_DRAW * index, 0]), self._seed.dtype)
-
-    def _loss(self, data: Any, seed: tf.Tensor | None = None) -> objective_lib.Loss:
+    def _loss(
+        self, data: Any, seed: tf.Tensor | None = None, place: rows.Place | None = None
+    ) -> objective_lib.Loss:
         seed = self._seed if seed is None else seed
         if not self._in_slices(data):
             return objective_lib.Objective(
@@ -273,6 +291,7 @@ class Batch:
                 draws=self._draws,
                 seed=seed,
                 pace=self._pace,
+                place=place,
             )
         assert self._slice_rows is not None
         return micro_batches.MicroBatches(
@@ -284,4 +303,40 @@ class Batch:
             draws=self._draws,
             seed=seed,
             pace=self._pace,
+            place=place,
         )
+
+
+def seed_of_draw(seed: tf.Tensor | None, index: tf.Tensor) -> tf.Tensor | None:
+    """Returns the seed of another draw of the same random numbers.
+
+    Args:
+        seed: Of the step, or None.
+        index: Scalar integer; each has its own.
+    """
+    if seed is None:
+        return None
+    return seed + tf.cast(tf.stack([_SEEDS_A_DRAW * index, 0]), seed.dtype)
+
+
+def fingerprint(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns sums over all numbers of a batch, in any order, and sums of absolute values.
+
+    Args:
+        data: Structure of tensors. What holds no numbers does not count.
+
+    Returns:
+        Two vectors of shape (3,), float32: sums of the numbers, their squares, and their cosines.
+    """
+    total, size = tf.zeros((_SUMS,), tf.float32), tf.zeros((_SUMS,), tf.float32)
+    for part in keras.tree.flatten(data):
+        if part is None:
+            continue
+        part = tf.convert_to_tensor(part)
+        if not (part.dtype.is_floating or part.dtype.is_integer or part.dtype.is_bool):
+            continue
+        numbers = tf.cast(part, tf.float32)
+        features = (numbers, numbers**2, tf.cos(3 * numbers))
+        total += tf.stack([tf.reduce_sum(feature) for feature in features])
+        size += tf.stack([tf.reduce_sum(tf.abs(feature)) for feature in features])
+    return total, size

@@ -41,6 +41,7 @@ class MicroBatches:
         draws: As of `objective.Objective`.
         seed: As of `objective.Objective`; each slice draws from seeds of its own.
         pace: As of `objective.Objective`, with the rows of all slices.
+        place: Where the rows of all slices lie in the batch; None where they are all of it.
 
     Raises:
         NotImplementedError: The loss calls `stop_gradient`, whose values would have to be kept for
@@ -58,6 +59,7 @@ class MicroBatches:
         draws: list[Any] | None = None,
         seed: tf.Tensor | None = None,
         pace: moving_statistics.Pace | None = None,
+        place: rows_lib.Place | None = None,
     ) -> None:
         if traced.error is not None:
             raise traced.error
@@ -78,6 +80,7 @@ class MicroBatches:
         self._draws: list[Any] = [] if draws is None else draws
         self._seed = seed
         self._pace = pace
+        self._place = place or rows_lib.Place(0, self._rows, self._rows)
 
     def over_parts(
         self, compute: Callable[[objective_lib.Objective], tf.Tensor], shape: tuple[int, ...]
@@ -124,8 +127,15 @@ class MicroBatches:
             offset = tf.cast(_SEEDS_A_SLICE * tf.convert_to_tensor(index), seed.dtype)
             seed = seed + tf.stack([offset, tf.zeros_like(offset)])
         loss_fn = self._loss_of(rows_lib.take(self._data, start, count))
+        of_all = self._place
+        own = rows_lib.Place(
+            of_all.before + start,
+            count,
+            of_all.total,
+            _part_of(count, self._rows, self.space.dtype),
+        )
         return objective_lib.Objective(
-            loss_fn, self.space, draws=self._draws, seed=seed, pace=self._pace
+            loss_fn, self.space, draws=self._draws, seed=seed, pace=self._pace, place=own
         )
 
     def _run(
@@ -191,7 +201,11 @@ class MicroBatches:
 def _weigh(value: tf.Tensor, count: Any, rows: Any) -> tf.Tensor:
     if not value.dtype.is_floating:
         return value  # A counter or a seed moves alike in every slice.
-    return value * (tf.cast(count, value.dtype) / tf.cast(rows, value.dtype))
+    return value * _part_of(count, rows, value.dtype)
+
+
+def _part_of(count: Any, rows: Any, dtype: Any) -> tf.Tensor:
+    return tf.cast(count, dtype) / tf.cast(rows, dtype)
 
 
 def _add(totals: list[tf.Tensor], values: list[tf.Tensor]) -> list[tf.Tensor]:

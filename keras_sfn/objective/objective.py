@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sfn.backend import second_derivatives
-from keras_sfn.objective import frozen_scope, moving_statistics, parameter_space
+from keras_sfn.objective import frozen_scope, moving_statistics, parameter_space, rows
 
 # () -> the scalar loss and whatever else is returned: a model's predictions.
 LossFunction: TypeAlias = Callable[[], tuple[tf.Tensor, Any]]
@@ -79,8 +79,10 @@ class Objective:
         seed: Shape (2,) integers or None. The i-th seed generator holds this plus [i, 0] at the
             start of each evaluation; its own state still moves by as much as the pass moves it.
         pace: Of moving statistics; None is that of the layers themselves.
+        place: Where its rows lie in the batch; None where it has all of them.
 
     Attributes:
+        place: As the argument.
         seed_generators: States of the `keras.random.SeedGenerator`s that the loss draws from, in
             the order of its first evaluation.
     """
@@ -93,8 +95,10 @@ class Objective:
         draws: list[Any] | None = None,
         seed: tf.Tensor | None = None,
         pace: moving_statistics.Pace | None = None,
+        place: rows.Place | None = None,
     ) -> None:
         self._loss_fn = loss_fn
+        self.place = place
         self.space = space
         self._read_before: frozenset[int] | None = None
         self._constants = second_derivatives.Constants()

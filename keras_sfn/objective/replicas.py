@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_sfn.backend import collectives
+from keras_sfn.backend import collectives, devices
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.objective import parameter_space
 
@@ -34,7 +34,13 @@ class Replicas:
         may_be_empty: Whether a replica may have no rows.
         padded: Whether such a replica has a row of zeros in their place.
         is_sum: As of `replica_batch.ReplicaBatch`.
-        can_be_compiled: Whether XLA can compile what a replica evaluates.
+        synchronized: As of `replica_batch.ReplicaBatch`.
+        jit_compile: Whether XLA compiles what a replica evaluates.
+        early: As of `devices.compiled`.
+
+    Attributes:
+        space: As the argument.
+        synchronized: As the argument.
     """
 
     def __init__(
@@ -46,21 +52,19 @@ class Replicas:
         may_be_empty: bool,
         padded: bool,
         is_sum: bool,
-        can_be_compiled: bool,
+        synchronized: bool,
+        jit_compile: bool,
+        early: tf.Tensor | None,
     ) -> None:
         self.space = space
+        self.synchronized = synchronized
         self._parts = parts
         self._counts: Any = counts
         self._may_be_empty, self._padded = may_be_empty, padded
         self._is_sum = is_sum
-        self._can_be_compiled = can_be_compiled
-        self._jit_compile = False
+        self._jit_compile, self._early = jit_compile, early
         self._outputs: Any = None
         self._updated: list[keras.Variable] = []
-
-    def compile_parts(self, jit_compile: bool) -> None:
-        """Lets XLA compile what a replica evaluates, where that is possible."""
-        self._jit_compile = jit_compile and self._can_be_compiled
 
     def over_parts(
         self, compute: Callable[[objective_lib.Objective], tf.Tensor], shape: tuple[int, ...]
@@ -117,7 +121,7 @@ class Replicas:
         """Calls `compute` with this replica's loss, in that replica's code."""
         part = self._parts[collectives.index()]
         if self._jit_compile:
-            return tf.function(lambda: compute(part), autograph=False, jit_compile=True)()
+            return devices.compiled(lambda: compute(part), True, self._early)()
         return compute(part)
 
     def _summed(self, compute: Callable[[objective_lib.Loss], tf.Tensor]) -> tf.Tensor:
@@ -132,7 +136,7 @@ class Replicas:
         """This replica's part of the new value of a variable, which is the sum of these."""
         if variable.aggregation == "sum":  # Each replica holds a part: metrics inside layers.
             return self._unless_empty(value, tf.cast(variable.value, value.dtype))
-        part = value * tf.cast(fraction(self._counts), value.dtype)
+        part = value * tf.cast(fraction(self._counts, collectives.index()), value.dtype)
         return self._unless_empty(part, tf.zeros_like(part))
 
     def _unless_empty(self, value: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
@@ -146,16 +150,17 @@ class Replicas:
         return output[: self._counts[collectives.index()]]
 
 
-def fraction(counts: tf.Tensor | None) -> tf.Tensor:
-    """Returns this replica's part of all rows, a float64 scalar; called in its code.
+def fraction(counts: tf.Tensor | None, replica: int) -> tf.Tensor:
+    """Returns a replica's part of all rows, a float64 scalar.
 
     Args:
         counts: As of `Replicas`.
+        replica: Its number.
     """
     if counts is None:
         return tf.constant(1 / collectives.number(), tf.float64)
     total = tf.maximum(tf.reduce_sum(counts), 1)
-    return tf.cast(counts[collectives.index()], tf.float64) / tf.cast(total, tf.float64)
+    return tf.cast(counts[replica], tf.float64) / tf.cast(total, tf.float64)
 
 
 def _is_floating(variable: keras.Variable) -> bool:

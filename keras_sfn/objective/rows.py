@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -12,6 +12,23 @@ import tensorflow as tf
 MOST_PARTS = 16
 _LEAST_PREDICTIONS = 256
 _LEAST_ROWS = 16
+
+
+class Place(NamedTuple):
+    """Where the rows of a loss lie among those of the batch of which it is a part.
+
+    Attributes:
+        before: Rows of the batch that come before, an integer or scalar tensor.
+        rows: Of this loss, likewise.
+        total: Of the batch, likewise. None where that is not known, and `before` is then the number
+            of a replica.
+        weight: Scalar, by which the sum over the parts multiplies what is computed from this loss.
+    """
+
+    before: Any
+    rows: Any
+    total: Any
+    weight: Any = 1.0
 
 
 def count(data: Any) -> tf.Tensor:
@@ -61,6 +78,43 @@ def static_count(data: Any) -> int | None:
 def first(data: Any, wanted: Any) -> Any:
     """Returns the first rows of each part of a batch; None stays None."""
     return keras.tree.map_structure(lambda part: None if part is None else part[:wanted], data)
+
+
+def spaced(data: Any, wanted: Any, known: Any) -> Any:
+    """Returns so many rows, evenly spaced over a batch; None stays None.
+
+    A batch may be sorted: neighbours tell less of all its rows.
+
+    Args:
+        data: The batch.
+        wanted: How many rows, at most all.
+        known: Rows of the batch.
+    """
+    return spaced_of_part(data, wanted, known, 0, known)
+
+
+def spaced_of_part(data: Any, wanted: Any, known: Any, before: Any, own: Any) -> Any:
+    """Returns those of the rows that `spaced` takes from a batch that lie in a part of it.
+
+    Args:
+        data: The part.
+        wanted: How many rows are taken from all of the batch.
+        known: Rows of the batch.
+        before: Rows of the batch before the part.
+        own: Rows of the part.
+    """
+    start, end = (spaced_before(row, wanted, known) for row in (before, before + own))
+    turns = tf.range(tf.cast(start, tf.int64), tf.cast(end, tf.int64))
+    indices = turns * tf.cast(known, tf.int64) // tf.cast(wanted, tf.int64)
+    return _gathered(data, indices - tf.cast(before, tf.int64))
+
+
+def spaced_before(row: Any, wanted: Any, known: Any) -> Any:
+    """Returns how many of the rows that `spaced` takes come before a row."""
+    if all(isinstance(value, int) for value in (row, wanted, known)):
+        return -(-row * wanted // known)
+    row, wanted, known = (tf.cast(value, tf.int64) for value in (row, wanted, known))
+    return tf.cast(-(-row * wanted // tf.maximum(known, 1)), tf.int32)
 
 
 def take(data: Any, start: Any, wanted: Any) -> Any:
@@ -165,6 +219,33 @@ def every(data: Any, index: tf.Tensor, count: Any, known: Any) -> Any:
         return tf.gather(tf.reshape(whole, [size, count, *tail]), index, axis=1)
 
     return keras.tree.map_structure(rows_of, data)
+
+
+def every_before(row: Any, index: Any, count: Any, known: Any) -> Any:
+    """Returns how many of the rows that `every` takes come before a row; arguments as there."""
+    taken = tf.minimum(row, known // count * count)
+    return tf.maximum(taken - index + count - 1, 0) // count
+
+
+def every_of_part(data: Any, index: Any, count: Any, known: Any, before: Any, own: Any) -> Any:
+    """Returns those of the rows that `every` takes from a batch that lie in a part of it.
+
+    Args:
+        data: The part.
+        index: As of `every`.
+        count: As of `every`.
+        known: As of `every`.
+        before: Rows of the batch before the part.
+        own: Rows of the part.
+    """
+    turns = tf.range(*(every_before(row, index, count, known) for row in (before, before + own)))
+    return _gathered(data, index + turns * count - before)
+
+
+def _gathered(data: Any, indices: tf.Tensor) -> Any:
+    return keras.tree.map_structure(
+        lambda part: None if part is None else tf.gather(part, indices), data
+    )
 
 
 def _first_part(data: Any) -> Any:

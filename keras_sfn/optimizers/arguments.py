@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from keras_sfn import validation
-from keras_sfn.backend import collectives
 from keras_sfn.curvature import products
 from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import directions, effort, step, subspaces
@@ -398,8 +397,6 @@ def _open_kinds(values: dict[str, Any]) -> tuple[StepKind, ...]:
 
 def _obstacle(traced: traced_lib.Traced) -> str | None:
     """Returns why directions cannot be preconditioned, or None."""
-    if not collectives.alone():
-        return "there are several replicas, or a `tf.distribute` strategy"
     if traced.error is not None:
         return f"the loss cannot be traced into a graph ({traced.error})"
     if not traced.cut:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sfn.backend import collectives
 from keras_sfn.curvature import products
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.krylov import vectors
@@ -84,7 +85,7 @@ def run(
     going = ~away & tf.reduce_all(tf.math.is_finite(onward))
     # Before the first length there is no mean point.
     back = tf.where(away & (state.length > 0), before.mean_point - here, tf.zeros_like(here))
-    step = tf.where(going, onward, back)
+    step = collectives.agree(tf.where(going, onward, back))
 
     length = state.length
     state = lengths.stepped(state, seen.loss, away)
@@ -124,7 +125,7 @@ def _see(
             gradient,
             after,
             along,
-            -vectors.dot(gradient, along),
+            collectives.agree(-vectors.dot(gradient, along)),
         )
 
     seen: _Seen = step_program.compiled(see, loss, False)()
@@ -146,10 +147,13 @@ def _looked(
     def look(_: bool) -> lengths.Look:
         values = space.values()
         matvec = products.hessian_vector_product(again(), values, loss.survey.hvp_mode)
+        curvature = vectors.dot(seen.along, matvec(seen.along))
+        square = vectors.dot(seen.along, seen.along)
+        curvature, square = tf.unstack(collectives.agree(tf.stack([curvature, square])))
         return lengths.Look(
             slope=seen.slope,
-            curvature=vectors.dot(seen.along, matvec(seen.along)),
-            square=vectors.dot(seen.along, seen.along),
+            curvature=curvature,
+            square=square,
             loss=seen.loss,
             trial_loss=fresh.whole.loss(space.displaced(values, state.length * seen.along)),
             mean_loss=fresh.whole.loss(space.unflatten(before.mean_point)),

@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.krylov import vectors
-from keras_sfn.objective import batches, parameter_space
+from keras_sfn.objective import batches, parameter_space, replica_batch
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.optimizers import step_program
 
@@ -45,8 +45,6 @@ _FADING = 0.8
 # Sums that differ by less, relative to those of absolute values, are of the same rows in another
 # order.
 _ROUNDING = 1e-5
-
-_SUMS = 3
 
 
 class State(NamedTuple):
@@ -97,7 +95,12 @@ class BatchNoise:
         return bool(self._state.numpy()[State._fields.index("steps")] > 0)
 
     def look(
-        self, batch: batches.Batch, loss: survey_lib.FrozenLoss, *, several: bool, draws: bool
+        self,
+        batch: batches.Batch | replica_batch.ReplicaBatch,
+        loss: survey_lib.FrozenLoss,
+        *,
+        several: bool,
+        draws: bool,
     ) -> None:
         """Notes whether batches differ and are noisy, at the first step and every so often.
 
@@ -108,7 +111,7 @@ class BatchNoise:
             draws: Whether the loss draws random numbers.
         """
         state = State(*tf.unstack(self._state.value))
-        total, size = fingerprint(batch.data)
+        total, size = batch.fingerprint()
         last = tf.stack([state.total, state.squares, state.cosines])
         same = tf.reduce_all(tf.abs(total - last) <= _ROUNDING * size)
         first = tf.equal(state.steps, 0)
@@ -139,7 +142,7 @@ class BatchNoise:
 
     def _measured(
         self,
-        batch: batches.Batch,
+        batch: batches.Batch | replica_batch.ReplicaBatch,
         loss: survey_lib.FrozenLoss,
         state: State,
         in_halves: tf.Tensor,
@@ -190,26 +193,3 @@ def of_two(
     noise = vectors.dot(difference, difference) / divisor
     signal = vectors.dot(first, second)
     return tf.cast(noise, tf.float32), tf.cast(signal, tf.float32)
-
-
-def fingerprint(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns sums over all numbers of a batch, in any order, and sums of absolute values.
-
-    Args:
-        data: Structure of tensors. What holds no numbers does not count.
-
-    Returns:
-        Two vectors of shape (3,), float32: sums of the numbers, their squares, and their cosines.
-    """
-    total, size = tf.zeros((_SUMS,), tf.float32), tf.zeros((_SUMS,), tf.float32)
-    for part in keras.tree.flatten(data):
-        if part is None:
-            continue
-        part = tf.convert_to_tensor(part)
-        if not (part.dtype.is_floating or part.dtype.is_integer or part.dtype.is_bool):
-            continue
-        numbers = tf.cast(part, tf.float32)
-        features = (numbers, numbers**2, tf.cos(3 * numbers))
-        total += tf.stack([tf.reduce_sum(feature) for feature in features])
-        size += tf.stack([tf.reduce_sum(tf.abs(feature)) for feature in features])
-    return total, size

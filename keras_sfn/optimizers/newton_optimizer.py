@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -33,6 +33,8 @@ from keras_sfn.optimizers import (
 )
 from keras_sfn.preconditioner import averages as averages_lib
 from keras_sfn.preconditioner import state as preconditioner_state
+
+AnyBatch: TypeAlias = batches.Batch | replica_batch.ReplicaBatch
 
 # What a step takes beside arithmetic, some milliseconds, in floating-point operations.
 _OVERHEAD = 2.5e8
@@ -300,8 +302,8 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
             TypeError: A variable is not a `keras.Variable`, or is complex or integer; or `loss_fn`
                 returns something else.
             MemoryError: The Krylov basis cannot fit into memory.
-            NotImplementedError: Under a strategy, `hvp_mode` is "forward_over_reverse", which is
-                wrong where layers sum over the replicas; or the strategy is not supported.
+            NotImplementedError: Layers sum over the replicas and `hvp_mode` is
+                "forward_over_reverse", which is wrong there; or the strategy is not supported.
             RuntimeError: Under a strategy, this is no replica's code.
             FloatingPointError: `max_consecutive_rejections` steps in a row were rejected because
                 something was not finite. From inside a `tf.function` this comes as
@@ -321,13 +323,16 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
             loss_fn, tf.__internal__.autograph.control_status_ctx()
         )
         space = parameter_space.ParameterSpace(variables)
-        if collectives.number() == 1:
+        if collectives.alone():
             return self.step(batches.of_function(loss_fn, space))[0]
 
         def step(loss_fns: Any) -> tf.Tensor:
-            # Nothing tells whether layers in the loss sum over the replicas by themselves.
             batch = replica_batch.ReplicaBatch(
-                loss_fns, batches.with_outputs, space, synchronized=True
+                loss_fns,
+                batches.with_outputs,
+                space,
+                obstacle=batches.ROWS_UNKNOWN,
+                synchronized=None,
             )
             return self.step(batch)[0]
 
@@ -336,7 +341,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
     @tf.autograph.experimental.do_not_convert
     def step(
         self,
-        batch: batches.Batch | replica_batch.ReplicaBatch,
+        batch: AnyBatch,
         jit_of_model: bool | str = "auto",
     ) -> tuple[tf.Tensor, Any]:
         """Takes one step; what `minimize` and the train step of a model share.
@@ -368,12 +373,11 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         averages = self._arguments.averages(divisible=loss.part is not None)
         self._draws = bool(batch.example.seed_generators)
         self._looks = averages is None and (self._several_batches or self._draws)
-        if space.size != self._size or not isinstance(batch, batches.Batch):
+        if space.size != self._size:
             if averages:
                 logging.log_first_n(
                     logging.WARNING,
-                    "%s: stochastic=True has no effect on several replicas, or on steps of some of "
-                    "the variables.",
+                    "%s: stochastic=True has no effect on steps of some of the variables.",
                     1,
                     self.name,
                 )
@@ -381,13 +385,14 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         # What takes a few gradients, and some of it only every so often, is not compiled later on.
         simple = loss._replace(survey=loss.survey.at_once_or_never())
         if self._looks:
-            assert isinstance(batch, batches.Batch)
+            self._compile_parts(batch, simple.survey)
             self._noise.look(batch, simple, several=self._several_batches, draws=self._draws)
         if self._averages_now if averages is None else averages:
-            assert isinstance(batch, batches.Batch)
+            self._compile_parts(batch, simple.survey)
             returned = self._averaged_step(batch, simple)
             self._first_compiled_step = 0
         else:
+            self._compile_parts(batch, loss.survey)
             returned = self._step_in_subspace(batch, loss)
         if tf.executing_eagerly():
             self.raise_if_failing()
@@ -396,7 +401,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         return returned
 
     def _step_in_subspace(
-        self, batch: batches.Batch | replica_batch.ReplicaBatch, loss: survey_lib.FrozenLoss
+        self, batch: AnyBatch, loss: survey_lib.FrozenLoss
     ) -> tuple[tf.Tensor, Any]:
         """Takes a step in a subspace of directions; returns loss and outputs."""
         factors = None
@@ -414,9 +419,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
             self._choose_effort(batch, computed)
         return computed.loss, computed.outputs
 
-    def _averaged_step(
-        self, batch: batches.Batch, loss: survey_lib.FrozenLoss
-    ) -> tuple[tf.Tensor, Any]:
+    def _averaged_step(self, batch: AnyBatch, loss: survey_lib.FrozenLoss) -> tuple[tf.Tensor, Any]:
         """Takes a step along an average of gradients; returns loss and outputs."""
         space = batch.space
         computed, updated = averaged_step.run(
@@ -431,9 +434,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         self._move(space, computed)
         return computed.loss, computed.outputs
 
-    def _frozen(
-        self, batch: batches.Batch | replica_batch.ReplicaBatch, jit_of_model: bool | str
-    ) -> survey_lib.FrozenLoss:
+    def _frozen(self, batch: AnyBatch, jit_of_model: bool | str) -> survey_lib.FrozenLoss:
         """Returns the loss of a batch as this step evaluates it, once it is known how."""
         survey = survey_lib.survey(
             batch, self.hvp_mode, self.jit_compile, jit_of_model, eager=tf.executing_eagerly()
@@ -442,7 +443,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
             batch.obstacle = survey.traced.rows_meet
         # Before it is known whether it will be needed: the kind of step depends on it.
         rows = self._arguments.curvature_rows(divisible=batch.obstacle is None)
-        if isinstance(batch, batches.Batch) and rows == "auto" and survey.traced.cut:
+        if rows == "auto" and survey.traced.cut:
             batch.try_part()
         if not self._said:
             self._arguments.decide(survey.traced, divisible=batch.obstacle is None)
@@ -460,19 +461,26 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         # Steps that were not finite have left the statistics as they were.
         failed = tf.cast(self._failures.value[0], self._iterations.dtype)
         batch.follow(self._iterations.value - failed)
+        self._compile_parts(batch, survey)
         whole = batch.whole()
         curvature: objective_lib.Summed = whole
         divisible = batch.obstacle is None
         rows = self._arguments.curvature_rows(divisible)
         if isinstance(rows, int):
-            curvature = batch.first(rows)
-        elif rows is not None and isinstance(batch, batches.Batch):
+            curvature = batch.spaced(rows)
+        elif rows is not None:
             ladder = self._arguments.ladder(batch.space.size)
             curvature = batch.spread(ladder.effort(self._effort.value).share)
-        part = None
-        if isinstance(batch, batches.Batch):
-            part = batch.part if self._arguments.parts_may_be_sampled(divisible) else None
+        part = batch.part if self._arguments.parts_may_be_sampled(divisible) else None
         return survey_lib.FrozenLoss(whole, curvature, part, survey, self._iterations.value)
+
+    def _compile_parts(self, batch: AnyBatch, survey: survey_lib.Survey) -> None:
+        """Has XLA compile what each replica evaluates of the losses that a batch gives from now on.
+
+        On one device whole functions of a loss are compiled: see `survey.FrozenLoss.compiled`.
+        """
+        if isinstance(batch, replica_batch.ReplicaBatch):
+            batch.compile_parts(survey.jit_compile, survey.early(self._iterations.value))
 
     def _refuse_too_large(self, space: parameter_space.ParameterSpace) -> None:
         numbers = 0

@@ -123,16 +123,9 @@ def compiled(
     jit = loss.survey.jit_compile
     # Not sooner: a renewal of the preconditioner, traced before, is faster with joined products.
     loss.whole.space.in_place = jit
-    parts = {loss.whole, loss.curvature}
-    on_replicas = [part for part in parts if isinstance(part, replicas.Replicas)]
-    if not on_replicas:
-        if whole:
-            return devices.compiled(functools.partial(compute, jit), False)
-        return loss.compiled(functools.partial(compute, False))
-    # The sums between what the replicas compute cannot be inside a compiled function.
-    for part in on_replicas:
-        part.compile_parts(jit)
-    return functools.partial(compute, False)
+    if whole and not isinstance(loss.whole, replicas.Replicas):
+        return devices.compiled(functools.partial(compute, jit), False)
+    return loss.compiled(functools.partial(compute, False))
 
 
 def carry_out(

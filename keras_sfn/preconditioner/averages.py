@@ -56,6 +56,7 @@ class Values(NamedTuple):
         squares: Shape (n,), of their squares there, likewise.
         products: G G' and G' G of all rotated sides, and traces, as `kronecker.moments` gives them.
         eigenvectors: A square matrix for each rotated side; unit matrices at first.
+        vanish: As of `kronecker.Factorised`, of the products from which the eigenvectors are.
         direction: Shape (n,), that of the last step.
         mean_point: Shape (n,), of the parameters of the last steps; a runaway goes back to it.
         lengths: State of the length, a vector.
@@ -66,6 +67,7 @@ class Values(NamedTuple):
     squares: tf.Tensor
     products: tf.Tensor
     eigenvectors: list[tf.Tensor]
+    vanish: tf.Tensor
     direction: tf.Tensor
     mean_point: tf.Tensor
     lengths: tf.Tensor
@@ -100,6 +102,7 @@ class Averages:
                 add((side, side), keras.initializers.Identity(), name=f"gradient_eigenvectors_{i}")
                 for i, side in enumerate(sides)
             ],
+            vanish=add((len(sides),), dtype="int32", name="gradient_vanish"),
             direction=add((size,), name="direction"),
             mean_point=add((size,), name="mean_point"),
             lengths=add((len(lengths.INITIAL),), name="lengths"),
@@ -124,20 +127,22 @@ class Averages:
         since = count - 1
         renewal = tf.equal(since % PERIOD, 0) | tf.reduce_any(tf.equal(since, _EARLY))
 
-        def renewed() -> tf.Tensor:
-            eigenvectors = kronecker.factorise(self.blocks, values.products)[0]
+        def renewed() -> tuple[tf.Tensor, tf.Tensor]:
+            eigenvectors, _, vanish = kronecker.factorise(self.blocks, values.products)
+            self._variables.vanish.assign(vanish)
             mean = kronecker.rotated_back(self.blocks, values.eigenvectors, values.mean)
             for variable, matrix in zip(self._variables.eigenvectors, eigenvectors, strict=True):
                 variable.assign(matrix)
-            return kronecker.rotated(self.blocks, eigenvectors, mean)
+            mean = kronecker.rotated(self.blocks, eigenvectors, mean)
+            return mean, kronecker.evened(self.blocks, vanish, values.squares)
 
         def multiplied() -> tf.Tensor:
             self._variables.products.assign(values.products)
             return values.count
 
-        mean = tf.cond(renewal, renewed, lambda: values.mean)
+        mean, squares = tf.cond(renewal, renewed, lambda: (values.mean, values.squares))
         count = tf.cond(_products_are_due(values.count), multiplied, lambda: values.count)
-        kept = values._replace(mean=mean, count=count)
+        kept = values._replace(mean=mean, squares=squares, count=count)
         for name in ("count", "mean", "squares", "direction", "mean_point", "lengths"):
             getattr(self._variables, name).assign(getattr(kept, name))
 
@@ -198,7 +203,8 @@ def held_numbers(variables: Sequence[keras.Variable]) -> int:
     """Returns how many numbers are held, and made anew in a step."""
     blocks = kronecker.layer_blocks(variables)
     size = sum(block.size for block in blocks)
-    return 4 * size + 3 * kronecker.moments_length(blocks)
+    sides = sum(len(block.sides) for block in blocks)
+    return 4 * size + 3 * kronecker.moments_length(blocks) + sides
 
 
 def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Tensor) -> Values:
@@ -220,7 +226,8 @@ def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Te
     )
     rotated = kronecker.rotated(blocks, values.eigenvectors, gradient)
     mean = MEAN_FADING * values.mean + (1 - MEAN_FADING) * rotated
-    squares = SQUARE_FADING * values.squares + (1 - SQUARE_FADING) * rotated**2
+    own = kronecker.evened(blocks, values.vanish, rotated**2)
+    squares = SQUARE_FADING * values.squares + (1 - SQUARE_FADING) * own
     roots = tf.sqrt(squares / (1 - SQUARE_FADING**count))
     floors = [
         tf.fill(

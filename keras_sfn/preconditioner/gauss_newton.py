@@ -18,14 +18,19 @@ import tensorflow as tf
 
 from keras_sfn.objective import cut as cut_lib
 from keras_sfn.objective import objective as objective_lib
+from keras_sfn.objective import rows
+
+# Beyond the seeds of a training's samples.
+_SEEDS_A_REPLICA = 2**24
 
 
 def sample(
     objective: objective_lib.Objective, parameters: Sequence[tf.Tensor], seed: tf.Tensor
 ) -> tf.Tensor:
-    """Returns one sample at a point, shape (n,); zero where it would not be finite.
+    """Returns one sample at a point, shape (n,), or what a part of the batch adds to it.
 
-    Called while a graph is traced, in which z is found.
+    Called while a graph is traced, in which z is found. The signs belong to the rows: parts add up
+    to the sample that all rows together give.
 
     Args:
         objective: The loss.
@@ -49,7 +54,8 @@ def sample(
     # Partial derivatives: one of these tensors may be made from another.
     zero = tf.UnconnectedGradients.ZERO
     slopes = tf.gradients(evaluation.loss, cut, stop_gradients=cut, unconnected_gradients=zero)
-    probes = [_signs(tensor, seed, 2 * index) for index, tensor in enumerate(cut)]
+    place = objective.place
+    probes = [_signs(tensor, seed, 2 * index, place) for index, tensor in enumerate(cut)]
     try:
         products = tf.gradients(slopes, cut, probes, stop_gradients=cut, unconnected_gradients=zero)
     except LookupError as error:
@@ -60,12 +66,13 @@ def sample(
             "`krylov_dimension` to a number."
         ) from error
     noise = [
-        tf.sqrt(tf.maximum(probe * product, 0)) * _signs(probe, seed, 2 * index + 1)
+        tf.sqrt(tf.maximum(probe * product, 0)) * _signs(probe, seed, 2 * index + 1, place)
         for index, (probe, product) in enumerate(zip(probes, products, strict=True))
     ]
     gradients = tf.gradients(cut, parameters, noise, unconnected_gradients=zero)
     flat = objective.space.flatten(gradients)
-    return tf.where(tf.reduce_all(tf.math.is_finite(flat)), flat, 0)
+    # A sum over parts multiplies what is linear in the loss by their weights.
+    return flat if place is None else flat / tf.sqrt(tf.cast(place.weight, flat.dtype))
 
 
 def signs(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -81,5 +88,17 @@ def signs(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.where(words < 0, -one, one)
 
 
-def _signs(like: tf.Tensor, seed: tf.Tensor, index: int) -> tf.Tensor:
-    return signs(like, seed + tf.constant([0, index], seed.dtype))
+def _signs(like: tf.Tensor, seed: tf.Tensor, index: int, place: rows.Place | None) -> tf.Tensor:
+    """Returns the signs of the rows of a part of the batch, out of those of all rows."""
+    seed = seed + tf.constant([0, index], seed.dtype)
+    if place is None:
+        return signs(like, seed)
+    if place.total is None:
+        offset = tf.stack([_SEEDS_A_REPLICA * place.before, 0])
+        return signs(like, seed + tf.cast(offset, seed.dtype))
+    # Rows are neighbours in memory, whatever an op has made of their other axes. Where a tensor is
+    # not made of rows, its signs are at least those of no other part.
+    size = tf.size(like)
+    of_row = -(-size // tf.maximum(place.rows, 1))
+    all_rows = signs(tf.zeros((place.total * of_row + size,), like.dtype), seed)
+    return tf.reshape(tf.slice(all_rows, [place.before * of_row], [size]), tf.shape(like))

@@ -30,6 +30,7 @@ eigenbasis of the factors.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -37,7 +38,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sfn.krylov import vectors
+from keras_sfn.backend import collectives
+from keras_sfn.krylov import precision, vectors
 
 # A longer side is not rotated: its eigenvectors would take longer than the steps they shorten.
 LONGEST_SIDE = 1024
@@ -167,14 +169,47 @@ def moments(blocks: Sequence[Block], sample: tf.Tensor) -> tf.Tensor:
     return tf.concat([*products, tf.stack(traces)], axis=0)
 
 
-def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Returns the eigenvectors of a `Preconditioner`, and kappa in shape (n,), from mean moments.
+class Factorised(NamedTuple):
+    """Mean moments of all layers, taken apart.
 
-    TensorFlow's own solver: XLA's takes many times as long.
+    Attributes:
+        eigenvectors: Of a `Preconditioner`.
+        kappa: Shape (n,).
+        vanish: Shape (sides,) integers, how many eigenvalues of each rotated side are zero to
+            rounding, the first ones. Their eigenvectors are any basis of what they span.
     """
-    rotations, kappas = [], []
+
+    eigenvectors: list[tf.Tensor]
+    kappa: tf.Tensor
+    vanish: tf.Tensor
+
+
+def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> Factorised:
+    """Returns eigenvectors and kappa from mean moments.
+
+    TensorFlow's own solver: XLA's takes many times as long. Each of several replicas solves for
+    some of the sides, and one message brings the results together, as in Shi et al., A distributed
+    data-parallel PyTorch implementation of the distributed Shampoo optimizer, 2023,
+    https://arxiv.org/abs/2309.06497.
+    """
+    kappas = []
     traces = mean[-len(blocks) :]
-    matrices = iter(unpack(blocks, mean[: -len(blocks)]))
+    scaled = [_scaled_down(matrix) for matrix in unpack(blocks, mean[: -len(blocks)])]
+    pairs = collectives.shared(
+        [functools.partial(tf.linalg.eigh, matrix) for matrix, _ in scaled],
+        [matrix.shape[0] ** 3 for matrix, _ in scaled],
+        [[matrix.shape[:1], matrix.shape] for matrix, _ in scaled],
+        mean.dtype,
+    )
+    # Ascending: the last is the largest. The eigenvectors of a zero matrix are the axes.
+    vanish = [
+        (values <= precision.epsilon(mean.dtype) * values.shape[0] * values[-1]) & (values[-1] > 0)
+        for values, _ in pairs
+    ]
+    solved = iter(
+        tf.where(zero, tf.zeros_like(values), values) * scale
+        for (values, _), zero, (_, scale) in zip(pairs, vanish, scaled, strict=True)
+    )
     for index, block in enumerate(blocks):
         trace = traces[index]
         kappa = trace * tf.ones((1, 1), mean.dtype)
@@ -183,15 +218,50 @@ def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> tuple[list[tf.Tensor]
                 # A side that is not rotated has equal shares of the trace.
                 kappa = tf.repeat(kappa / side, side, axis=axis)
                 continue
-            matrix = next(matrices)
-            largest = tf.reduce_max(tf.abs(matrix))
-            scale = tf.where(largest > 0, largest, 1)
-            values, rotation = tf.linalg.eigh(matrix / scale)
-            share = tf.math.divide_no_nan(tf.maximum(values, 0) * scale, trace)
+            share = tf.math.divide_no_nan(next(solved), trace)
             kappa = kappa * (share[:, None] if axis == 0 else share[None, :])
-            rotations.append(rotation)
         kappas.append(tf.reshape(kappa, (block.size,)))
-    return rotations, tf.concat(kappas, axis=0)
+    counts = [tf.reduce_sum(tf.cast(zero, tf.int32)) for zero in vanish]
+    bases = [basis for _, basis in pairs]
+    return Factorised(bases, tf.concat(kappas, axis=0), tf.stack(counts or [0])[: len(bases)])
+
+
+def evened(blocks: Sequence[Block], vanish: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
+    """Returns squares in an eigenbasis with the mean in the place of those that rounding mixes.
+
+    Of a vector's squares along eigenvectors of one eigenvalue, zero, only the mean has a meaning.
+
+    Args:
+        blocks: The layers.
+        vanish: Of a `Factorised`.
+        squares: Shape (n,).
+    """
+
+    def with_means() -> tf.Tensor:
+        parts = []
+        number = sum(len(block.sides) for block in blocks)
+        for block, sides in _sides(blocks, tf.unstack(vanish, number)):
+            matrix = block.matrix(squares)
+            for axis, count in sides.items():
+                zero = tf.range(matrix.shape[axis]) < count
+                zero = zero[:, None] if axis == 0 else zero[None, :]
+                total = tf.reduce_sum(tf.where(zero, matrix, 0), axis=axis, keepdims=True)
+                mean = total / tf.cast(tf.maximum(count, 1), matrix.dtype)
+                matrix = tf.where(zero, mean, matrix)
+            parts.append(tf.reshape(matrix, (block.size,)))
+        return tf.concat(parts, axis=0)
+
+    evened_out: tf.Tensor = tf.cond(
+        tf.reduce_any(vanish > 1), with_means, lambda: tf.identity(squares)
+    )
+    return evened_out
+
+
+def _scaled_down(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns a matrix with entries of at most one, and its scale."""
+    largest = tf.reduce_max(tf.abs(matrix))
+    scale = tf.where(largest > 0, largest, 1)
+    return matrix / scale, scale
 
 
 def between(blocks: Sequence[Block], kappa: tf.Tensor, rho: tf.Tensor) -> tf.Tensor:
@@ -249,10 +319,10 @@ def unpack(blocks: Sequence[Block], raveled: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _sides(
-    blocks: Sequence[Block], eigenvectors: Sequence[tf.Tensor]
+    blocks: Sequence[Block], of_sides: Sequence[tf.Tensor]
 ) -> list[tuple[Block, dict[int, tf.Tensor]]]:
-    """Returns each block with the eigenvectors of its rotated sides by axis."""
-    matrices = iter(eigenvectors)
+    """Returns each block with what there is for its rotated sides, by axis."""
+    matrices = iter(of_sides)
     return [
         (
             block,

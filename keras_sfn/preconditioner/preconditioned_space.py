@@ -105,7 +105,7 @@ def preconditioned_space(
     def span(start: subspaces.Start) -> subspaces.Subspace:
         size, joins = int(start.gradient.shape[0]), start.previous_step is not None
         count = subspaces.dimension(most, size, joins)
-        rows = preconditioned_rows(matvec, start, count, preconditioner, directions)
+        rows = preconditioned_rows(matvec, start, count, preconditioner, directions, agree)
         return subspaces.of_rows(
             rows.blocks, rows.ritz, rows.gradient, agree, shift=rows.shift, made=rows.made
         )
@@ -119,6 +119,7 @@ def preconditioned_rows(
     rows: int,
     preconditioner: ShiftedPreconditioner,
     directions: tf.Tensor | None = None,
+    agree: subspaces.Agree = lambda value: value,
 ) -> PreconditionedRows:
     """Returns the rows; where the shift is searched for, those of the best shift tried.
 
@@ -133,6 +134,7 @@ def preconditioned_rows(
         preconditioner: P and the shift.
         directions: Scalar integer, how many rows are made beside that of the previous step; None
             for as many as there is room for. Rows that are not made are zero.
+        agree: See `subspaces.Agree`.
     """
     gradient = start.gradient
     initial = preconditioner.shift
@@ -165,7 +167,7 @@ def preconditioned_rows(
         ritz = ritz_lib.ritz_pairs(projected)
         # Of what it started from, which is held: of the gradient there need be no second copy.
         reduced = tf.where(absent, tf.zeros((), first.dtype), row_blocks.project(blocks, first))
-        promise = _promise(ritz, reduced, start.damping)
+        promise = agree(_promise(ritz, reduced, start.damping))
         better = (turn < count) & ((promise > promised) | tf.equal(turn, 0))
         best, promised = tf.where(better, turn, best), tf.where(better, promise, promised)
         return turn + 1, best, promised, PreconditionedRows(blocks, ritz, reduced, shift, made.used)

@@ -15,7 +15,6 @@ from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.krylov import loops, precision, vectors
 from keras_sfn.newton import step as step_lib
 from keras_sfn.objective import constraints, parameter_space
-from keras_sfn.objective import objective as objective_lib
 from keras_sfn.preconditioner import gauss_newton, kronecker, preconditioned_space
 
 # Steps from one approximation to the next, and those of the first that have one besides.
@@ -118,7 +117,6 @@ class PreconditionerState:
 
         Raises:
             ValueError: The loss is of the parameters alone, or is of other variables.
-            NotImplementedError: This is under a strategy.
         """
         space = loss.whole.space
         self._refuse(space)
@@ -165,8 +163,10 @@ class PreconditionerState:
         count = tf.cast(step, self._moments.dtype)
         kept = tf.minimum(count / (count + 1), _DECAY)
         moments = _faded(self._moments.value, mean_moments(), kept)
-        eigenvectors, kappa = kronecker.factorise(self.blocks, moments)
-        squares = _faded(self._row_squares.value, mean_row_squares(eigenvectors), kept)
+        eigenvectors, kappa, vanish = kronecker.factorise(self.blocks, moments)
+        found = collectives.agree(mean_row_squares(eigenvectors))
+        squares = _faded(self._row_squares.value, found, kept)
+        squares = kronecker.evened(self.blocks, vanish, squares)
         curvature = kronecker.between(self.blocks, kappa, tf.sqrt(squares))
         self._moments.assign(moments)
         for variable, value in zip(self._eigenvectors, eigenvectors, strict=True):
@@ -187,13 +187,6 @@ class PreconditionerState:
         return Factors(tf.constant(True), shift, curvature, eigenvectors, stride)
 
     def _refuse(self, space: parameter_space.ParameterSpace) -> None:
-        if not collectives.alone():
-            strategy = type(tf.distribute.get_strategy()).__name__
-            raise NotImplementedError(
-                "Preconditioned directions work on one device so far, without a `tf.distribute` "
-                f"strategy. Received: {strategy} with {collectives.number()} replicas. Use an "
-                "integer `krylov_dimension`."
-            )
         if space.size != self._size:
             raise ValueError(
                 "The preconditioner is made for the variables that the optimizer was built with. "
@@ -263,16 +256,17 @@ class PreconditionerState:
     def _mean_moments(self, loss: survey_lib.FrozenLoss, seed: tf.Tensor) -> tf.Tensor:
         space = loss.whole.space
         values = space.values()
-        shape = (kronecker.moments_length(self.blocks),)
 
         def moments(index: tf.Tensor, own_seed: tf.Tensor) -> tf.Tensor:
             sampled = loss.whole if loss.part is None else loss.part(index, SAMPLES)
+            sample = sampled.over_parts(
+                loss.in_a_graph(lambda part: gauss_newton.sample(part, values, own_seed)),
+                (space.size,),
+            )
+            sample = tf.where(tf.reduce_all(tf.math.is_finite(sample)), sample, 0)
+            return kronecker.moments(self.blocks, sample)
 
-            def compute(part: objective_lib.Objective) -> tf.Tensor:
-                return kronecker.moments(self.blocks, gauss_newton.sample(part, values, own_seed))
-
-            return sampled.over_parts(compute, shape)
-
+        shape = (kronecker.moments_length(self.blocks),)
         return _mean(moments, SAMPLES, seed, shape, space.dtype)
 
     def _mean_row_squares(

@@ -30,12 +30,12 @@ def value(loss):
     return float(loss.loss(loss.space.flatten(loss.space.values())))
 
 
-def test_whole_first_rows_and_parts(space):
+def test_whole_spaced_rows_and_parts(space):
     x = tf.constant(np.random.default_rng(0).normal(size=(1030, 2)), tf.float32)
     batch = batches.Batch(x, mean_square(space), space)
     squares = np.square(x.numpy() @ [1, 2])
     assert value(batch.whole()) == pytest.approx(squares.mean(), rel=1e-5)
-    assert value(batch.first(10)) == pytest.approx(squares[:10].mean(), rel=1e-5)
+    assert value(batch.spaced(10)) == pytest.approx(squares[::103].mean(), rel=1e-5)
     # Four parts of 258 rows, which overlap by a row or two.
     assert value(batch.part(tf.constant(3), 4)) == pytest.approx(squares[-258:].mean(), rel=1e-5)
 
@@ -64,7 +64,7 @@ def test_arithmetic_is_counted_for_all_rows(space):
 def test_in_slices_only_what_has_more_rows(space):
     batch = batches.Batch(tf.ones((6, 2)), mean_square(space), space, slice_rows=4)
     assert isinstance(batch.whole(), micro_batches.MicroBatches)
-    assert isinstance(batch.first(4), objective.Objective)
+    assert isinstance(batch.spaced(4), objective.Objective)
     assert value(batch.whole()) == 9
     # The trace is that of a slice.
     assert batch.traced.outputs.shape == (4,)
@@ -126,7 +126,7 @@ def test_all_losses_of_a_batch_draw_from_its_seed(space):
     found = set()
     for seed in (5, 6):
         batch.reseed(tf.constant([seed, 0]))
-        losses = (batch.whole(), batch.first(3), batch.part(tf.constant(1), 2))
+        losses = (batch.whole(), batch.spaced(3), batch.part(tf.constant(1), 2))
         drawn = {value(loss) for loss in losses}
         assert len(drawn) == 1
         found |= drawn
@@ -137,4 +137,4 @@ def test_all_losses_of_a_batch_see_the_same_random_numbers_of_python(space):
     loss_of = lambda part: lambda: (tf.reduce_sum(space.variables[0]) * random.random(), part)
     random.seed(0)
     batch = batches.Batch(tf.ones((600, 1)), loss_of, space)
-    assert value(batch.whole()) == value(batch.first(3)) == value(batch.whole())
+    assert value(batch.whole()) == value(batch.spaced(3)) == value(batch.whole())

@@ -118,9 +118,7 @@ def test_a_saved_model_goes_on_with_as_many_replicas_or_fewer(tmp_path):
         return watch.losses
 
     with strategy.scope():
-        model = replica_runs.build(
-            keras_sfn.SaddleFreeNewton(krylov_dimension=4, jit_compile=False)
-        )
+        model = replica_runs.build(keras_sfn.SaddleFreeNewton(jit_compile=False))
     losses(model)
     model.save(path)
     expected = losses(model)
@@ -161,8 +159,15 @@ def test_state_that_replicas_hold_parts_of_is_counted_once():
     np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_minimize_takes_the_step_of_the_sum_of_the_replicas_losses(compiled):
+@pytest.mark.parametrize(
+    ("options", "compiled"),
+    [
+        ({"krylov_dimension": 3, "jit_compile": False}, True),
+        ({"krylov_dimension": 3, "jit_compile": False}, False),
+        ({"krylov_dimension": 3, "jit_compile": True}, True),
+    ],
+)
+def test_minimize_takes_the_step_of_the_sum_of_the_replicas_losses(options, compiled):
     strategy, (x, y, _) = mirrored(2), replica_runs.data(8)
     x, y = x.astype("float32"), y.astype("float32")
     found = []
@@ -170,7 +175,7 @@ def test_minimize_takes_the_step_of_the_sum_of_the_replicas_losses(compiled):
         with scope.scope():
             keras.utils.set_random_seed(0)
             model = keras.Sequential([keras.Input((6,)), layers.Dense(2, "tanh")])
-            optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=3, jit_compile=False)
+            optimizer = keras_sfn.SaddleFreeNewton(**options)
             optimizer.build(model.trainable_variables)
 
         def step(model=model, optimizer=optimizer, rows=rows):
@@ -189,6 +194,37 @@ def test_minimize_takes_the_step_of_the_sum_of_the_replicas_losses(compiled):
             train = tf.function(train)
         found.append([float(train()) for _ in range(3)])
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_minimize_is_preconditioned_and_finds_out_whether_layers_sum(synchronized, monkeypatch):
+    strategy, (x, y, _) = mirrored(2), replica_runs.data(64)
+    with strategy.scope():
+        model = replica_runs.build(
+            optimizer := keras_sfn.SaddleFreeNewton(jit_compile=True),
+            lambda: [layers.BatchNormalization(synchronized=synchronized)],
+        )
+        optimizer.build(model.trainable_variables)
+    found, looks = [], replica_batch.ReplicaBatch._meets_others
+    monkeypatch.setattr(
+        replica_batch.ReplicaBatch,
+        "_meets_others",
+        lambda self: found.append(looks(self)) or found[-1],
+    )
+
+    def step():
+        rows = slice(32 * collectives.index(), 32 * collectives.index() + 32)
+
+        def loss_fn():
+            return tf.reduce_sum((model(x[rows], training=True) - y[rows]) ** 2) / 64
+
+        return optimizer.minimize(loss_fn, model.trainable_variables)
+
+    train = tf.function(lambda: strategy.experimental_local_results(strategy.run(step))[0])
+    losses = [float(train()) for _ in range(20)]
+    assert found == [synchronized]
+    assert optimizer.options_in_use["preconditioner"] == "kronecker"
+    assert losses[-1] < 0.2 * losses[0]
 
 
 def test_minimize_outside_the_replicas_is_refused():

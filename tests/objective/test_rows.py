@@ -77,6 +77,35 @@ def test_rows_are_counted_and_taken_from_every_part():
     np.testing.assert_array_equal(targets, [3, 4])
 
 
+@pytest.mark.parametrize("wanted", [1, 5, 8, 23])
+@pytest.mark.parametrize("counts", [[23], [12, 11], [8, 8, 7, 0], [0, 23]])
+def test_spaced_rows_of_all_parts_are_those_of_the_batch(wanted, counts):
+    whole = rows.spaced(tf.range(23), wanted, 23).numpy()
+    assert len(whole) == wanted == len(set(whole))
+    assert np.ptp(np.diff([*whole, 23])) <= 1
+    found, before = [], 0
+    for own in counts:
+        data = tf.range(before, before + own)
+        found.append(rows.spaced_of_part(data, wanted, tf.constant(23), before, own).numpy())
+        before += own
+        assert sum(map(len, found)) == int(rows.spaced_before(before, wanted, tf.constant(23)))
+    np.testing.assert_array_equal(np.concatenate(found), whole)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize("counts", [[23], [12, 11], [8, 8, 7, 0], [0, 23]])
+def test_every_row_of_all_parts_is_of_the_batch(count, counts):
+    for index in range(count):
+        whole = rows.every(tf.range(23), tf.constant(index), count, 23).numpy()
+        found, before = [], 0
+        for own in counts:
+            data = tf.range(before, before + own)
+            found.append(rows.every_of_part(data, index, count, 23, before, own).numpy())
+            before += own
+            assert sum(map(len, found)) == int(rows.every_before(before, index, count, 23))
+        np.testing.assert_array_equal(np.concatenate(found), whole)
+
+
 def test_a_batch_of_unknown_length_is_padded_to_a_slice():
     assert rows.padded(DATA, 9) is DATA
 

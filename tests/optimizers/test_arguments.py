@@ -110,11 +110,11 @@ def test_the_kind_is_described_with_what_stood_in_the_way():
     )
 
 
-def test_under_a_strategy_steps_are_plain():
+def test_under_a_strategy_steps_are_those_of_one_device():
     chosen = auto()
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         chosen.decide(OF_ROWS, divisible=True)
-    assert chosen.kind is arguments.StepKind.KRYLOV
+    assert chosen.kind is arguments.StepKind.PRECONDITIONED
 
 
 @pytest.mark.parametrize(

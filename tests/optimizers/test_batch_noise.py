@@ -12,9 +12,9 @@ def test_a_fingerprint_does_not_know_the_order_of_rows():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 3)).astype("float32"), rng.integers(0, 9, 50)
     order = rng.permutation(50)
-    total, size = batch_noise.fingerprint((x, y, None))
-    again, _ = batch_noise.fingerprint((x[order], y[order], None))
-    other, _ = batch_noise.fingerprint((x + 0.01, y, None))
+    total, size = batches.fingerprint((x, y, None))
+    again, _ = batches.fingerprint((x[order], y[order], None))
+    other, _ = batches.fingerprint((x + 0.01, y, None))
     np.testing.assert_allclose(total, again, atol=1e-6 * float(tf.reduce_min(size)))
     assert np.all(np.abs(other - total) > 1e-5 * size)
 

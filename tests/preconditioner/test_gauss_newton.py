@@ -110,12 +110,6 @@ def test_a_loss_that_is_linear_in_the_outputs_has_no_curvature():
     np.testing.assert_array_equal(vector, 0)
 
 
-def test_a_sample_that_is_not_finite_is_zero():
-    of, _, _ = problem(lambda y, outputs: tf.reduce_mean((y - outputs) ** 2) * np.inf, "tanh")
-    vector = sampled(of, 0)
-    np.testing.assert_array_equal(vector, 0)
-
-
 def test_a_loss_of_the_parameters_alone_is_refused():
     variable = keras.Variable([1.0, 2.0])
     space = parameter_space.ParameterSpace([variable])

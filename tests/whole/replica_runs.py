@@ -41,8 +41,12 @@ def nan_in_the_last_row_of_the_second_batch(x):
 # Layers between the two dense ones, arguments of the optimizer, and anything else as below.
 CASES = {
     "plain": {},
-    "compiled": {"jit_compile": True, "krylov_dimension": 3, "rows": 13},
+    # One function to lower: renewals of P at five of 21 steps, from parts of the rows.
+    "all rows": {"batch": 1100, "rows": 1100, "epochs": 21},
+    "Lanczos vectors": {"krylov_dimension": 4},
+    "compiled": {"jit_compile": True, "batch": 37, "epochs": 5},
     "replicas without rows": {"rows": 34},
+    "the same, not averaged": {"rows": 34, "stochastic": False},
     "slices, inner steps, adaptive": {
         "micro_batch_size": 4,
         "inner_steps": 2,
@@ -61,20 +65,25 @@ CASES = {
         "ema_momentum": 0.5,
         "learning_rate": keras.optimizers.schedules.ExponentialDecay(1.0, 5, 0.8),
     },
-    "eager": {"run_eagerly": True, "epochs": 1, "rows": 10},
+    "eager": {"run_eagerly": True, "epochs": 2, "rows": 10, "batch": 10},
     "sum": {"loss": lambda: keras.losses.MeanSquaredError(reduction="sum"), "rows": 34},
     "recurrent": {
         "layers": lambda: [layers.Reshape((5, 1)), layers.SimpleRNN(3)],
-        "rows": 13,
-        "krylov_dimension": 3,
+        "batch": 37,
+        "epochs": 5,
     },
     "synchronized": {
         "layers": lambda: [layers.BatchNormalization(synchronized=True)],
-        "rows": 34,
+        "batch": 37,
+        "epochs": 5,
     },
     "whole Hessian": {"optimizer": keras_sfn.ExactSaddleFreeNewton, "epochs": 1},
-    "stop_gradient": {"layers": lambda: [layers.Lambda(lambda x: x + tf.stop_gradient(x**2))]},
-    "NaN": {"change": nan_in_the_last_row_of_the_second_batch},
+    "stop_gradient": {
+        "layers": lambda: [layers.Lambda(lambda x: x + tf.stop_gradient(x**2))],
+        "batch": 37,
+        "epochs": 5,
+    },
+    "NaN": {"change": nan_in_the_last_row_of_the_second_batch, "stochastic": False},
     "batch statistics": {"layers": lambda: [layers.BatchNormalization()], "rows": 32},
     "dropout": {"layers": lambda: [layers.Dropout(0.3)]},
 }
@@ -119,6 +128,7 @@ def train(case, callbacks=(), **changes):
     """Runs a case under the strategy in force; returns figures, as JSON takes them."""
     options = {**CASES[case], **changes}
     rows, epochs = options.pop("rows", ROWS), options.pop("epochs", EPOCHS)
+    batch = options.pop("batch", BATCH)
     change, between = options.pop("change", lambda x: x), options.pop("layers", list)
     fit = {
         name: options.pop(name)
@@ -128,10 +138,10 @@ def train(case, callbacks=(), **changes):
     loss = options.pop("loss", keras.losses.MeanSquaredError)()
     kind = options.pop("optimizer", keras_sfn.SaddleFreeNewton)
     if kind is keras_sfn.SaddleFreeNewton:
-        options = {"krylov_dimension": 4, "jit_compile": False, **options}
+        options = {"jit_compile": False, **options}
     model = build(kind(**options), between, loss, **fit)
     x, y, weights = (part.astype(keras.config.floatx()) for part in data(rows))
-    batches = tf.data.Dataset.from_tensor_slices((change(x), y, weights)).batch(BATCH)
+    batches = tf.data.Dataset.from_tensor_slices((change(x), y, weights)).batch(batch)
     watch = Watch()
     history = model.fit(
         batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[watch, *callbacks]
@@ -151,7 +161,7 @@ def go_on_from_the_chief(directory, strategy):
     x, y, weights = (part.astype(keras.config.floatx()) for part in data())
     batches = tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(BATCH)
     with strategy.scope():
-        model = build(keras_sfn.SaddleFreeNewton(krylov_dimension=4, jit_compile=False))
+        model = build(keras_sfn.SaddleFreeNewton(jit_compile=False))
     watch = Watch()
     model.fit(batches, verbose=0, callbacks=[watch])
     if strategy.cluster_resolver.task_id == 0:
@@ -166,8 +176,10 @@ def go_on_from_the_chief(directory, strategy):
 def backed_up(directory, strategy):
     """Trains three epochs with a backup after each, and tells how far it is.
 
-    The other workers stop after eight steps, in the second epoch, until there is a file "killed".
+    The other workers stop after as many steps as the file "stop" says, in the second epoch, until
+    there is a file "killed".
     """
+    last = int(pathlib.Path(directory, "stop").read_text())
     chief = strategy.cluster_resolver.task_id == 0
     backup = keras.callbacks.BackupAndRestore(
         pathlib.Path(directory, "backup"),
@@ -179,17 +191,32 @@ def backed_up(directory, strategy):
         steps = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
         if chief:
             pathlib.Path(directory, "steps").write_text(str(steps))
-        while steps == 8 and not chief and not pathlib.Path(directory, "killed").exists():
+        while steps == last and not chief and not pathlib.Path(directory, "killed").exists():
             time.sleep(0.05)
 
     callbacks = [backup, keras.callbacks.LambdaCallback(on_train_batch_end=tell)]
     with strategy.scope():
-        model = build(keras_sfn.SaddleFreeNewton(krylov_dimension=4, jit_compile=False))
+        model = build(keras_sfn.SaddleFreeNewton(jit_compile=False))
     x, y, weights = (part.astype(keras.config.floatx()) for part in data())
     batches = tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(BATCH)
     watch = Watch()
     model.fit(batches, epochs=3, verbose=0, callbacks=[*callbacks, watch])
     return {"losses": watch.losses, "digests": watch.digests}
+
+
+def unlike(directory, strategy):
+    """Trains on targets of another width on one worker; returns the error's text."""
+    del directory
+    x, y, _ = (part.astype(keras.config.floatx()) for part in data(8))
+    width = 1 + strategy.cluster_resolver.task_id
+    with strategy.scope():
+        model = build(keras_sfn.SaddleFreeNewton())
+    batches = tf.data.Dataset.from_tensor_slices((x, y[:, :width])).batch(8)
+    try:
+        model.fit(batches, verbose=0)
+    except ValueError as error:
+        return str(error)
+    return "no error"
 
 
 def main(directory, floatx, *cases):
@@ -203,9 +230,8 @@ def main(directory, floatx, *cases):
             with strategy.scope():
                 results[case] = train(case)
         else:
-            results[case] = {"go on": go_on_from_the_chief, "backed up": backed_up}[case](
-                directory, strategy
-            )
+            others = {"go on": go_on_from_the_chief, "backed up": backed_up, "unlike": unlike}
+            results[case] = others[case](directory, strategy)
     index = strategy.cluster_resolver.task_id
     pathlib.Path(directory, f"{index}.json").write_text(json.dumps(results))
 

@@ -70,18 +70,23 @@ def assert_same_steps(found, case, losses, tolerance):
 
 def test_two_workers_take_the_steps_of_one_device(tmp_path, float64):
     # "plain" are the steps of "go on", and of three workers.
-    cases = ["NaN", "synchronized"]
+    cases = ["all rows", "NaN", "synchronized"]
     cases += ["slices, inner steps, adaptive", "part of the rows, three steps at once", "recurrent"]
     # These are other functions than on one device: each worker has masks or statistics of its own.
     own = ["dropout", "batch statistics"]
-    found = results(launch(2, tmp_path, "float64", *cases, *own, "go on"), tmp_path)
+    found = results(launch(2, tmp_path, "float64", *cases, *own, "unlike", "go on"), tmp_path)
     for case in cases:
         one = replica_runs.train(case)
         assert_same_steps(found, case, one["losses"], 1e-9)
         assert found[0][case]["rejected"] == one["rejected"]
     for case in own:
         assert found[1][case]["digests"] == found[0][case]["digests"], case
-        assert found[0][case]["losses"][-1] < found[0][case]["losses"][0]
+        first, second = np.split(np.array(found[0][case]["losses"]), 2)
+        assert second.mean() < first.mean()
+    for worker, width in zip(found, (1, 2), strict=True):
+        # And they go on afterwards.
+        assert "Replica 1 differs from replica 0 in its batch" in worker["unlike"]
+        assert f"float64({width},)" in worker["unlike"]
     assert_same_steps(found, "go on", replica_runs.train("plain")["losses"], 1e-9)
 
 
@@ -90,10 +95,13 @@ def test_three_workers_take_the_steps_of_one_device(tmp_path):
     assert_same_steps(found, "plain", replica_runs.train("plain")["losses"], 1e-3)
 
 
-def test_a_run_goes_on_after_a_worker_was_killed(tmp_path, float64):
+# The ninth step renews the preconditioner, the eighth does not: each is begun by one worker alone.
+@pytest.mark.parametrize("after", [7, 8])
+def test_a_run_goes_on_after_a_worker_was_killed(after, tmp_path, float64):
+    (tmp_path / "stop").write_text(str(after))
     workers = launch(2, tmp_path, "float64", "backed up")
     steps, deadline = tmp_path / "steps", time.time() + TIMEOUT
-    while not steps.exists() or int(steps.read_text() or 0) < 8:
+    while not steps.exists() or int(steps.read_text() or 0) < after:
         assert time.time() < deadline, (tmp_path / "0.log").read_text()[-10000:]
         time.sleep(0.05)
     workers[1].kill()
