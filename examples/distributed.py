@@ -33,7 +33,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-import keras_sfn
+import keras_sfn  # noqa: F401, for the name of the optimizer
 from helpers import command_line, image_data
 
 matplotlib.use("Agg")
@@ -50,7 +50,6 @@ _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Rows of a batch over all replicas; all rows if unset.", lower_bound=1
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Passes over the data.", lower_bound=1)
-_KRYLOV = flags.DEFINE_integer("krylov_dimension", 10, "Lanczos vectors a step.", lower_bound=1)
 _QUICK = flags.DEFINE_bool("quick", False, "200 rows and three epochs, for a try-out.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the initial weights.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/distributed", "Where results go.")
@@ -72,7 +71,7 @@ def build_model(pixels: int) -> keras.Model:
     layers += [keras.layers.Dense(width, activation="tanh") for width in (64, 16, 64)]
     layers += [keras.layers.Dense(pixels)]
     model = keras.Sequential(layers)
-    model.compile(keras_sfn.SaddleFreeNewton(krylov_dimension=_KRYLOV.value), loss="mse")
+    model.compile("saddle_free_newton", loss="mse")
     return model
 
 
@@ -137,6 +136,7 @@ def work() -> None:
         callbacks.insert(0, Losses(path, f"{strategy.num_replicas_in_sync} replicas"))
     train(model, images, callbacks)
     if chief:
+        print(f"Kind of step: {model.optimizer.last_step.kind}", flush=True)
         model.save(output / "model.keras")
 
 

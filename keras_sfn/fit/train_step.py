@@ -121,7 +121,7 @@ def _watch(
     traced a second time, and a graph cannot warn.
     """
     compiles = compiling.Watch(optimizers)
-    compared = []
+    compared: list[bool] = []
 
     def watched(iterator: Any) -> Any:
         if own is None and not compared:

@@ -1,4 +1,4 @@
-"""A batch as a step asks for it: whole, its first rows, or one of several parts."""
+"""A batch as a step asks for it: whole, some of its rows, or one of several parts."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ https://arxiv.org/abs/1812.06162.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf

@@ -48,9 +48,9 @@ class SaddleFreeNewton(newton_optimizer.NewtonOptimizer):
             curvature, one Kronecker product a layer, made from reverse passes every 20 steps. One a
             step, three for a loss with loops (recurrent layers), or four where no part of the rows
             can be taken for all (`minimize`). Where the first step finds that this does not apply
-            (on several replicas, and for a loss of the parameters alone, without rows), `"auto"` is
-            ten Lanczos vectors, and the log says why. None: the whole Hessian, as in
-            `ExactSaddleFreeNewton`, without the previous step and without XLA.
+            (a loss of the parameters alone, without rows), `"auto"` is ten Lanczos vectors, and the
+            log says why. None: the whole Hessian, as in `ExactSaddleFreeNewton`, without the
+            previous step and without XLA.
         damping: `"adaptive"` follows the reduction ratio (Levenberg-Marquardt). `"search"` looks
             along a grid, 10, 1, ... 1e-6 times the largest |Ritz value|, for the lowest loss of the
             batch, at the first step (and after a rejection) over all of it, later to both sides of

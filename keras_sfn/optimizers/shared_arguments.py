@@ -23,8 +23,8 @@ _TEXTS = {
         but a float a step that does not lower the loss of its batch is rejected and leaves the
         parameters.""",
     "curvature_batch_size": """
-        Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of the first so many rows of
-        the batch; loss and gradient always see all rows. A number needs losses that are means over
+        Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of so many rows, evenly spaced
+        over the batch; loss and gradient always see all rows. A number needs losses that are means over
         rows (Keras's default), and `fit`. `"auto"` is all rows, but with preconditioned
         directions.""",
     "micro_batch_size": """

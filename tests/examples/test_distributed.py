@@ -20,6 +20,7 @@ def test_two_workers_lose_what_one_device_loses(tmp_path):
     output = scripts.run(SCRIPTS["example"], *flags).stdout
     assert float(re.search(r"difference.*: (\S+)", output)[1]) < 1e-3
     assert "2 replicas: epoch 3," in output
+    assert "Kind of step: preconditioned directions" in output
     with open(tmp_path / "results" / "losses.csv") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 3
@@ -28,17 +29,27 @@ def test_two_workers_lose_what_one_device_loses(tmp_path):
     assert (tmp_path / "results" / "model.keras").exists()
 
 
-def test_the_benchmark_counts_the_sums(tmp_path):
-    flags = ["--quick", "--krylov_dimension=3", f"--output_dir={tmp_path}"]
+@pytest.mark.parametrize(
+    ("flags", "long_sums", "in_renewal"),
+    [
+        # The gradient, three Lanczos vectors and the place of the previous step.
+        (["--krylov_dimension=3"], 5, 5),
+        # The gradient, a direction and the previous step. Of a renewal four samples, four products
+        # and the eigenvectors; the direction and the previous step for two more shifts.
+        ([], 3, 3 + 4 + 4 + 1 + 4),
+    ],
+)
+def test_the_benchmark_counts_the_sums(flags, long_sums, in_renewal, tmp_path):
+    flags = ["--quick", *flags, f"--output_dir={tmp_path}"]
     # It makes its own logical devices, which a process can do once.
     scripts.run(SCRIPTS["benchmark"], *flags)
     with open(tmp_path / "replicas.csv") as file:
         assert "keras_sfn" in file.readline()
         one, two = csv.DictReader(file)
     assert (one["sums"], one["long_sums"]) == ("0", "0")
-    # The gradient, three Lanczos vectors and the place of the previous step.
-    assert two["long_sums"] == "5"
-    assert int(two["numbers"]) > 5 * int(two["parameters"])
+    assert int(two["long_sums"]) == long_sums
+    assert in_renewal <= int(two["renewal_long_sums"]) <= in_renewal + 2
+    assert int(two["numbers"]) > long_sums * int(two["parameters"])
     assert (tmp_path / "replicas.png").read_bytes().startswith(b"\x89PNG")
 
 

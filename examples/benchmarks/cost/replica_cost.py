@@ -4,8 +4,9 @@ r"""What a step costs on one and on several replicas, the batch of all of them b
 
 For each number of --replicas: seconds a step on logical CPUs of this machine, which share its
 cores, so that the difference is what the sums and the copies cost and no gain is to be seen; and,
-counted in one step run op by op, the sums over replicas and the numbers in them. Written to
---output_dir: replicas.csv, replicas.png.
+counted in steps run op by op, the sums over replicas and the numbers in them, in a step and in one
+that renews the preconditioner, with those that several processes send besides to agree on. Written
+to --output_dir: replicas.csv, replicas.png.
 """
 
 from __future__ import annotations
@@ -28,28 +29,45 @@ from matplotlib import pyplot as plt
 import keras_sfn
 from benchmarks.common import measure
 from helpers import command_line, tables
+from keras_sfn.backend import collectives
 
 _REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "Numbers of replicas to measure.")
 _ROWS = flags.DEFINE_integer("rows", 4096, "Rows of the batch, over all replicas.", lower_bound=1)
 _WIDTH = flags.DEFINE_integer("width", 512, "Units of each of three layers.", lower_bound=1)
-_KRYLOV = flags.DEFINE_integer("krylov_dimension", 10, "Lanczos vectors a step.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 10, "Steps to time; the median counts.", lower_bound=1)
+_KRYLOV = flags.DEFINE_integer(
+    "krylov_dimension", None, "Lanczos vectors a step; the default kind of step if unset.", 1
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 20, "Steps to time, after ten others; 20 have one renewal.", lower_bound=1
+)
 _QUICK = flags.DEFINE_bool("quick", False, "64 rows, 16 units and two steps, for a try-out.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/replicas", "Where results go.")
 
 _INPUTS = 64
 
+# Steps before those that are timed: the first ones renew the preconditioner more often.
+_BEFORE = 10
+
+# Of the steps that are run op by op, the first without and with a renewal: of those before the
+# third, one is of both, and in the second the search for the shift begins.
+_PLAIN, _RENEWED = 3, 4
+
 
 class Cost(NamedTuple):
-    """What one step cost.
+    """What steps cost.
 
     Attributes:
         replicas: How many there were.
         parameters: Number n of trained parameters.
-        seconds: Median time of a step after the first.
+        seconds: Mean time of a step, renewals among them.
         sums: Sums over the replicas in one step.
         long_sums: Those of n numbers and more.
         numbers: Numbers that one replica put into the sums of one step.
+        agreed: Numbers that processes would send besides, to agree on.
+        renewal_sums: As `sums`, of a step that renews the preconditioner.
+        renewal_long_sums: As `long_sums`, likewise.
+        renewal_numbers: As `numbers`, likewise.
+        renewal_agreed: As `agreed`, likewise.
     """
 
     replicas: int
@@ -58,6 +76,11 @@ class Cost(NamedTuple):
     sums: int
     long_sums: int
     numbers: int
+    agreed: int
+    renewal_sums: int
+    renewal_long_sums: int
+    renewal_numbers: int
+    renewal_agreed: int
 
 
 class Clock(keras.callbacks.Callback):
@@ -83,29 +106,48 @@ def build_model(width: int, **options: Any) -> keras.Model:
     hidden = [keras.layers.Dense(width, activation="tanh") for _ in range(3)]
     model = keras.Sequential([keras.Input((_INPUTS,)), *hidden, keras.layers.Dense(10)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = keras_sfn.SaddleFreeNewton(krylov_dimension=_KRYLOV.value)
+    # Batches that are noisy by their labels: the kind of step is that of one batch an epoch.
+    optimizer = keras_sfn.SaddleFreeNewton(
+        krylov_dimension=_KRYLOV.value or "auto", stochastic=False
+    )
     model.compile(optimizer, loss, **options)
     return model
 
 
+class Counts(NamedTuple):
+    """Sizes of what was sent in a step.
+
+    Attributes:
+        sums: Over the replicas.
+        agreed: What processes would agree on.
+    """
+
+    sums: list[int]
+    agreed: list[int]
+
+
 @contextlib.contextmanager
-def counting(strategy: tf.distribute.Strategy) -> Iterator[list[int]]:
-    """Gives a list that gets the size of every sum over the replicas in eager code."""
-    sizes: list[int] = []
-    original = strategy.reduce
+def counting(strategy: tf.distribute.Strategy) -> Iterator[Counts]:
+    """Gives lists that get the sizes of all that is sent in eager code."""
+    counts = Counts([], [])
+    original, agree = strategy.reduce, collectives.agree
 
     def reduce(operation: Any, value: Any, axis: Any) -> Any:
         total = original(operation, value, axis)
         # Means are of Keras's logs, and graphs of its data.
         if tf.executing_eagerly() and operation == tf.distribute.ReduceOp.SUM:
-            sizes.append(int(tf.size(total)))
+            counts.sums.append(int(tf.size(total)))
         return total
 
-    strategy.reduce = reduce
+    def agreed(value: tf.Tensor) -> tf.Tensor:
+        counts.agreed.append(int(tf.size(value)))
+        return agree(value)
+
+    strategy.reduce, collectives.agree = reduce, agreed
     try:
-        yield sizes
+        yield counts
     finally:
-        strategy.reduce = original
+        strategy.reduce, collectives.agree = original, agree
 
 
 def cost_of(replicas: int) -> Cost:
@@ -123,18 +165,19 @@ def cost_of(replicas: int) -> Cost:
         model = build_model(width)
         stepwise = build_model(width, run_eagerly=True)
     clock = Clock()
-    model.fit(batch.repeat(steps + 1), verbose=0, callbacks=[clock])
-    with counting(strategy) as sizes:
-        stepwise.fit(batch, verbose=0)
+    model.fit(batch.repeat(_BEFORE + steps), verbose=0, callbacks=[clock])
+    counted = []
+    for _ in range(_RENEWED + 1):
+        with counting(strategy) as counts:
+            stepwise.fit(batch, verbose=0)
+        counted.append(counts)
     parameters = int(model.count_params())
-    return Cost(
-        replicas,
-        parameters,
-        float(np.median(clock.seconds[1:])),
-        len(sizes),
-        sum(size >= parameters for size in sizes),
-        sum(sizes),
-    )
+    figures = []
+    for step in (_PLAIN, _RENEWED):
+        sums, agreed = counted[step]
+        long_ones = sum(size >= parameters for size in sums)
+        figures += [len(sums), long_ones, sum(sums), sum(agreed)]
+    return Cost(replicas, parameters, float(np.mean(clock.seconds[_BEFORE:])), *figures)
 
 
 def plot(path: pathlib.Path, costs: Sequence[Cost], made_with: str) -> None:
