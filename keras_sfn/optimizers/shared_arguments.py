@@ -23,9 +23,9 @@ _TEXTS = {
         but a float a step that does not lower the loss of its batch is rejected and leaves the
         parameters.""",
     "curvature_batch_size": """
-        Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of so many rows, evenly spaced
-        over the batch; loss and gradient always see all rows. A number needs losses that are means over
-        rows (Keras's default), and `fit`. `"auto"` is all rows, but with preconditioned
+        Integer >= 1, None (all rows) or `"auto"`. The Hessian is that of so many rows, evenly
+        spaced over the batch; loss and gradient always see all rows. A number needs losses that are
+        means over rows (Keras's default), and `fit`. `"auto"` is all rows, but with preconditioned
         directions.""",
     "micro_batch_size": """
         Integer >= 1 or None. A batch with more rows is evaluated in slices of so many, and
