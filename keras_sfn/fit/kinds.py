@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from keras_sfn.fit import computation, own_train_step
 from keras_sfn.objective import frozen_scope, parameter_space
-from keras_sfn.optimizers import decisions
 from keras_sfn.preconditioner import kronecker
 
 _PACKAGE = __name__.partition(".")[0]
@@ -55,7 +54,7 @@ def of(model: keras.Model, batch: computation.Batch) -> Kind:
         *model._loss_tracker.variables,
         *model.metrics_variables,
         *optimizer.variables,
-        *decisions.unsaved(optimizer),
+        *optimizer.unsaved_variables,
     ]
     variables = list({id(variable): variable for variable in every}.values())
     places = {id(variable): index for index, variable in enumerate(variables)}
@@ -68,7 +67,7 @@ def of(model: keras.Model, batch: computation.Batch) -> Kind:
         repr(batch.packed(batch.specs)),
         type(optimizer).__qualname__,
         sorted(config.items()),
-        decisions.before_trace(optimizer),
+        optimizer.trace_key(),
         [optimizer._use_weight_decay(variable) for variable in trained],
         [places[id(variable)] for variable in every],
         [places[id(variable)] for variable in trained],

@@ -39,7 +39,7 @@ class _Kept(NamedTuple):
 
     program: programs.Program
     captured: list[int | tf.Tensor]
-    decisions: decisions_lib.Decisions
+    decisions: decisions_lib.Traced
 
 
 _lock = threading.Lock()
@@ -106,14 +106,14 @@ class TrainFunction:
         if kept is not None:
             logging.debug("%s: takes the steps that were compiled for its like.", model.name)
             kinds.refuse_too_large(model)
-            decisions_lib.adopt(model.optimizer, kept.decisions)
+            model.optimizer.adopt(kept.decisions)
             return _bound(kept, kind.variables)
         concrete = batch.traced(model)
         try:
             kept = _Kept(
                 programs.Program(concrete),
                 _captured(concrete, kind),
-                decisions_lib.of(model.optimizer),
+                model.optimizer.traced_decisions(),
             )
         except (TypeError, ValueError) as error:
             logging.debug("%s: the step is not kept for others: %s", model.name, error)

@@ -7,10 +7,10 @@ takes over.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import keras
 from absl import logging
 
 from keras_sfn.objective import traced as traced_lib
@@ -29,24 +29,65 @@ class Line(NamedTuple):
     text: str
 
 
-class Decisions(NamedTuple):
-    """The decisions of a trace.
+@dataclasses.dataclass
+class Decisions:
+    """What is decided of the steps of one optimizer, apart from its `Arguments`.
 
     Attributes:
-        kind: Of the steps.
-        reason: Why directions are not preconditioned, or None.
-        looks: Whether a step looks at the noise of its batch.
+        averages: Whether the step that is traced next is of averaged gradients, where that follows
+            from the batches.
+        several_batches: Whether batches may differ.
         draws: Whether the loss draws random numbers.
+        looks: Whether a step looks at the noise of its batch.
         first_compiled_step: From which step on XLA compiles.
         said: What the log said of the steps.
     """
 
+    averages: bool = False
+    several_batches: bool = False
+    draws: bool = False
+    looks: bool = False
+    first_compiled_step: int = 0
+    said: tuple[Line, ...] = ()
+
+    def expect(self, count: int | None, noisy: bool | None) -> None:
+        """Decides of which kind the next steps are, before one is traced.
+
+        Steps on several batches are taken to be on noisy ones, until the first has looked.
+
+        Args:
+            count: Batches of an epoch, or None where that is not known.
+            noisy: Whether batches were noisy, or None where none was looked at.
+        """
+        self.several_batches = count != 1
+        noisy = count not in (None, 1) if noisy is None else noisy
+        self.averages = noisy and (self.several_batches or self.draws)
+
+    def compiles_within(self, taken: int, steps: int) -> bool:
+        """Returns whether XLA is going to compile the step, where it did not from the first on.
+
+        Args:
+            taken: Steps so far.
+            steps: Whether that will be in one of so many.
+        """
+        first = self.first_compiled_step
+        if taken > first:
+            self.first_compiled_step = 0
+        return first > 0 and taken <= first < taken + steps
+
+
+class Traced(NamedTuple):
+    """What a trace has decided, for another optimizer that takes the steps that were traced.
+
+    Attributes:
+        kind: Of the steps.
+        reason: Why directions are not preconditioned, or None.
+        decisions: All else.
+    """
+
     kind: arguments_lib.StepKind
     reason: str | None
-    looks: bool
-    draws: bool
-    first_compiled_step: int
-    said: tuple[Line, ...]
+    decisions: Decisions
 
 
 def lines(
@@ -78,55 +119,3 @@ def say(name: str, said: Sequence[Line]) -> None:
     """
     for line in said:
         logging.log(line.level, "%s: %s", name, line.text)
-
-
-def before_trace(optimizer: Any) -> tuple[Any, ...]:
-    """Returns what a trace depends on that the configuration of an optimizer does not tell.
-
-    Args:
-        optimizer: A `NewtonOptimizer` that is built.
-    """
-    held = optimizer._arguments
-    return (
-        sorted(held.values.items()),
-        held.kind,
-        held.decided,
-        held.may_be_preconditioned,
-        optimizer._averages_now,
-        optimizer._several_batches,
-        optimizer._last_step.dimension,
-        optimizer._size,
-    )
-
-
-def of(optimizer: Any) -> Decisions:
-    """Returns the decisions of the last trace of a `NewtonOptimizer`'s step."""
-    held = optimizer._arguments
-    return Decisions(
-        held.kind,
-        held.reason,
-        optimizer._looks,
-        optimizer._draws,
-        optimizer._first_compiled_step,
-        optimizer._said,
-    )
-
-
-def adopt(optimizer: Any, decisions: Decisions) -> None:
-    """Has an optimizer be as if it had traced a step by itself, and say so in the log.
-
-    Args:
-        optimizer: One for which `before_trace` gives the same as for the one that traced.
-        decisions: Of that one.
-    """
-    optimizer._arguments.adopt(decisions.kind, decisions.reason)
-    optimizer._looks, optimizer._draws = decisions.looks, decisions.draws
-    optimizer._first_compiled_step = decisions.first_compiled_step
-    if not optimizer._said:
-        say(optimizer.name, decisions.said)
-    optimizer._said = decisions.said
-
-
-def unsaved(optimizer: Any) -> list[keras.Variable]:
-    """Returns the variables of a `NewtonOptimizer` beside those that it saves."""
-    return [optimizer._last_step.variable, optimizer._slopes.variable]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -80,11 +81,7 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         for name, value in (self._arguments.values | own).items():
             setattr(self, name, value)
         self._own_names = tuple(own)
-        # What the log was told of the steps.
-        self._said: tuple[decisions.Line, ...] = ()
-        self._first_compiled_step = 0
-        # Of steps under stochastic="auto", which of two kinds is traced; and whether it may change.
-        self._averages_now = self._looks = self._several_batches = self._draws = False
+        self._decisions = decisions.Decisions()
         self.max_consecutive_rejections = limit
 
     def get_config(self) -> dict[str, Any]:
@@ -214,7 +211,11 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         if self._arguments.may_average and self.built and not tf.inside_function():
             averaged = self._arguments.values["stochastic"] is True
             used["stochastic"] = averaged or self._noise.is_noisy()
-        if self._arguments.kind.preconditioned and self._said and not tf.inside_function():
+        if (
+            self._arguments.kind.preconditioned
+            and self._decisions.said
+            and not tf.inside_function()
+        ):
             used["preconditioner"] = "kronecker" if self._factors.has_curvature() else None
         return used
 
@@ -224,13 +225,9 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         Args:
             steps: Whether that will be in one of so many.
         """
-        first = self._first_compiled_step
-        if first == 0 or not self.built:
+        if not self.built:
             return False
-        taken = int(self._iterations.numpy())
-        if taken > first:
-            self._first_compiled_step = 0
-        return taken <= first < taken + steps
+        return self._decisions.compiles_within(int(self._iterations.numpy()), steps)
 
     def expect_batches(self, count: int | None) -> bool:
         """Decides for `fit` of which kind the next steps are, before one is traced.
@@ -243,16 +240,48 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         Returns:
             Whether a train function that was traced before takes steps of another kind.
         """
-        before = self._averages_now
+        before = self._decisions.averages
         known = self.built and self._arguments.may_average and self._noise.is_known()
-        noisy = self._noise.is_noisy() if known else count not in (None, 1)
-        self._several_batches = count != 1
-        self._averages_now = noisy and (self._several_batches or self._draws)
-        return self._arguments.may_average and before != self._averages_now
+        self._decisions.expect(count, self._noise.is_noisy() if known else None)
+        return self._arguments.may_average and before != self._decisions.averages
 
     def changes_kind(self) -> bool:
         """Returns whether the next steps are of another kind than the one that was traced."""
-        return self._looks and self._noise.is_noisy() != self._averages_now
+        return self._decisions.looks and self._noise.is_noisy() != self._decisions.averages
+
+    def trace_key(self) -> tuple[Any, ...]:
+        """Returns what a trace of a step depends on that the configuration does not tell."""
+        return (
+            sorted(self._arguments.values.items()),
+            self._arguments.kind,
+            self._arguments.decided,
+            self._arguments.may_be_preconditioned,
+            self._decisions.averages,
+            self._decisions.several_batches,
+            self._last_step.dimension,
+            self._size,
+        )
+
+    def traced_decisions(self) -> decisions.Traced:
+        """Returns what the last trace of a step has decided."""
+        held = dataclasses.replace(self._decisions)
+        return decisions.Traced(self._arguments.kind, self._arguments.reason, held)
+
+    def adopt(self, traced: decisions.Traced) -> None:
+        """Becomes as if it had traced a step by itself, and says so in the log.
+
+        Args:
+            traced: Of an optimizer with the same `trace_key`.
+        """
+        self._arguments.adopt(traced.kind, traced.reason)
+        if not self._decisions.said:
+            decisions.say(self.name, traced.decisions.said)
+        self._decisions = dataclasses.replace(traced.decisions)
+
+    @property
+    def unsaved_variables(self) -> list[keras.Variable]:
+        """Variables beside those that are saved: figures of the last step."""
+        return [self._last_step.variable, self._slopes.variable]
 
     def raise_if_failing(self) -> None:
         """Warns of the first step that was not finite, and raises after too many in a row.
@@ -371,8 +400,9 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
             first = tf.equal(self._iterations.value, 0)
             self._slopes.measure(loss.whole, loss.compiled, first)
         averages = self._arguments.averages(divisible=loss.part is not None)
-        self._draws = bool(batch.example.seed_generators)
-        self._looks = averages is None and (self._several_batches or self._draws)
+        decided = self._decisions
+        decided.draws = bool(batch.example.seed_generators)
+        decided.looks = averages is None and (decided.several_batches or decided.draws)
         if space.size != self._size:
             if averages:
                 logging.log_first_n(
@@ -381,16 +411,16 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
                     1,
                     self.name,
                 )
-            averages = self._looks = False
+            averages = decided.looks = False
         # What takes a few gradients, and some of it only every so often, is not compiled later on.
         simple = loss._replace(survey=loss.survey.at_once_or_never())
-        if self._looks:
+        if decided.looks:
             self._compile_parts(batch, simple.survey)
-            self._noise.look(batch, simple, several=self._several_batches, draws=self._draws)
-        if self._averages_now if averages is None else averages:
+            self._noise.look(batch, simple, several=decided.several_batches, draws=decided.draws)
+        if decided.averages if averages is None else averages:
             self._compile_parts(batch, simple.survey)
             returned = self._averaged_step(batch, simple)
-            self._first_compiled_step = 0
+            decided.first_compiled_step = 0
         else:
             self._compile_parts(batch, loss.survey)
             returned = self._step_in_subspace(batch, loss)
@@ -445,16 +475,17 @@ class NewtonOptimizer(finished_steps.FinishedSteps):
         rows = self._arguments.curvature_rows(divisible=batch.obstacle is None)
         if rows == "auto" and survey.traced.cut:
             batch.try_part()
-        if not self._said:
+        decided = self._decisions
+        if not decided.said:
             self._arguments.decide(survey.traced, divisible=batch.obstacle is None)
         self._refuse_too_large(batch.space)
         survey = survey.from_when_it_pays(self._arguments.products(batch.space.size))
-        self._first_compiled_step = survey.first_compiled_step
-        if not self._said:
-            self._said = decisions.lines(
+        decided.first_compiled_step = survey.first_compiled_step
+        if not decided.said:
+            decided.said = decisions.lines(
                 self._arguments, batch.obstacle, batch.space.size, survey.traced
             )
-            decisions.say(self.name, self._said)
+            decisions.say(self.name, decided.said)
         seed = self._dropout_seed.of_step(batch.example.seed_generators, self._iterations.value)
         if seed is not None:
             batch.reseed(seed)

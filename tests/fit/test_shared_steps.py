@@ -275,7 +275,9 @@ def test_what_has_no_kind_trains_as_before(traces):
 
 def test_a_step_that_reads_something_else_is_taken_but_not_kept(monkeypatch, traces):
     monkeypatch.setattr(
-        shared_steps.decisions_lib, "unsaved", lambda optimizer: [optimizer._slopes.variable]
+        keras_sfn.SaddleFreeNewton,
+        "unsaved_variables",
+        property(lambda optimizer: [optimizer._slopes.variable]),
     )
     fit(first := model_of())
     fit(second := model_of())

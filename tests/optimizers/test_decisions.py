@@ -4,7 +4,6 @@ import pytest
 from absl import logging
 
 import keras_sfn
-from keras_sfn.optimizers import decisions
 
 
 @pytest.fixture
@@ -32,28 +31,28 @@ def traced(**arguments):
 
 def test_who_adopts_decisions_is_as_who_made_them_and_says_so_once(said):
     one = traced()
-    found = decisions.of(one)
+    found = one.traced_decisions()
     before = list(said)
     assert before
     other = optimizer()
     for _ in range(2):
-        decisions.adopt(other, found)
+        other.adopt(found)
     assert said == 2 * before
-    assert decisions.of(other) == found
+    assert other.traced_decisions() == found
     assert other.options_in_use["preconditioner"] is None or one.options_in_use["preconditioner"]
 
 
 def test_what_a_trace_depends_on_is_told():
-    assert decisions.before_trace(optimizer()) == decisions.before_trace(optimizer())
-    assert decisions.before_trace(optimizer()) != decisions.before_trace(optimizer(seed=1))
+    assert optimizer().trace_key() == optimizer().trace_key()
+    assert optimizer().trace_key() != optimizer(seed=1).trace_key()
     several = optimizer()
     several.expect_batches(3)
-    assert decisions.before_trace(several) != decisions.before_trace(optimizer())
-    assert decisions.before_trace(traced()) != decisions.before_trace(optimizer(jit_compile=False))
+    assert several.trace_key() != optimizer().trace_key()
+    assert traced().trace_key() != optimizer(jit_compile=False).trace_key()
 
 
 def test_variables_that_are_not_saved():
     one = optimizer()
     saved = {id(variable) for variable in one.variables}
-    assert len(decisions.unsaved(one)) == 2
-    assert not saved & {id(variable) for variable in decisions.unsaved(one)}
+    assert len(one.unsaved_variables) == 2
+    assert not saved & {id(variable) for variable in one.unsaved_variables}

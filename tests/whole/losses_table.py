@@ -17,6 +17,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_sfn
+from keras_sfn.optimizers import decisions
 from tests.whole import coverage_cases as cases
 
 _PAGE = "docs/losses.md"
@@ -94,7 +95,7 @@ class Deciding(keras_sfn.SaddleFreeNewton):
     def forget(self):
         """Makes the next step the first one. New state would take longer than the decision."""
         self._arguments = keras_sfn.SaddleFreeNewton()._arguments
-        self._said = ()
+        self._decisions = decisions.Decisions()
 
     @property
     def decision(self):
