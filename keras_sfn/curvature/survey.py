@@ -145,7 +145,7 @@ class FrozenLoss(NamedTuple):
         if not isinstance(self.whole, replicas.Replicas):
             return compute
         if not self.whole.synchronized:
-            return lambda part: tf.function(lambda: compute(part), autograph=False)()
+            return lambda part: graphs.concrete(lambda: compute(part))()
         if tf.executing_eagerly():
             raise NotImplementedError(
                 "Preconditioned directions with layers that sum over replicas (synchronized=True) "
