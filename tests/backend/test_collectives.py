@@ -79,3 +79,44 @@ def test_alone_without_a_strategy_or_with_one_that_names_a_device():
         assert collectives.alone()
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         assert not collectives.alone()
+
+
+def test_tasks_are_shared_out_and_all_have_the_results():
+    done = []
+
+    def task(number):
+        done.append(number)
+        return [tf.fill((number,), float(number)), tf.constant(-1.0) * number]
+
+    def step(_):
+        tasks = [lambda number=number: task(number) for number in (1, 2, 3)]
+        shapes = [[(number,), ()] for number in (1, 2, 3)]
+        return collectives.shared(tasks, [1, 4, 9], shapes, tf.float32)
+
+    for own in on_replicas(step, (1, 2)):
+        found = [[value.numpy().tolist() for value in pair] for pair in own]
+        assert found == [[[1.0], -1.0], [[2.0, 2.0], -2.0], [[3.0, 3.0, 3.0], -3.0]]
+    assert sorted(done) == [1, 2, 3]
+
+
+def test_tasks_are_balanced_by_what_they_cost():
+    assert collectives.balanced([1, 4, 9, 4, 1], 2) == [1, 1, 0, 1, 0]
+    assert collectives.balanced([], 3) == []
+
+
+def test_what_each_replica_has_is_gathered():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        found = collectives.gathered(tf.constant([5, 7]))
+    np.testing.assert_array_equal(found, [[5, 7], [5, 7]])
+
+
+@pytest.mark.parametrize("meets", [True, False])
+def test_whether_a_function_sums_over_the_replicas_by_itself(meets):
+    def function():
+        context, value = tf.distribute.get_replica_context(), tf.constant(1.0)
+        return context.all_reduce("sum", value) if meets else value
+
+    found = []
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy.run(lambda: found.append(collectives.meets_others(function)))
+    assert found == [meets, meets]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn.objective import objective, parameter_space
+from keras_sfn.objective import objective, parameter_space, rows
 from keras_sfn.preconditioner import gauss_newton
 
 SAMPLES = 4000
@@ -102,6 +102,46 @@ def test_the_same_seed_gives_the_same_sample():
     first, again, other = (sampled(of, seed) for seed in (1, 1, 17))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def in_parts(sizes, place_of):
+    """Samples of the parts of a batch of seven rows, and that of all rows."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((11,)), keras.layers.Dense(2, "tanh", dtype="float64")])
+    x = tf.constant(np.random.default_rng(0).normal(size=(7, 11)))
+    space = parameter_space.ParameterSpace(model.trainable_variables)
+
+    def of(rows, place=None):
+        def loss_fn():
+            outputs = model(x[rows])
+            return tf.reduce_sum((outputs - 1) ** 2) / 7, outputs
+
+        return sampled(objective.Objective(loss_fn, space, place=place), 3).numpy()
+
+    found, start = [], 0
+    for index, size in enumerate(sizes):
+        found.append(of(slice(start, start + size), place_of(index, start, size)))
+        start += size
+    return found, of(slice(None))
+
+
+@pytest.mark.parametrize("sizes", [[7], [4, 3], [1, 5, 1]])
+def test_samples_of_parts_add_up_to_that_of_all_rows(sizes):
+    found, whole = in_parts(sizes, lambda _, start, size: rows.Place(start, size, 7))
+    np.testing.assert_allclose(sum(found), whole, rtol=1e-12)
+
+
+def test_the_weight_of_a_part_is_that_of_its_variance():
+    [found], whole = in_parts([7], lambda *_: rows.Place(0, 7, 7, 0.25))
+    # A sum over parts multiplies it by the weight: what is left is the root.
+    np.testing.assert_allclose(0.25 * found, 0.5 * whole, rtol=1e-12)
+
+
+def test_replicas_of_unknown_rows_have_signs_of_their_own():
+    found, _ = in_parts([3, 3], lambda index, _, size: rows.Place(index, size, None))
+    (first, second), _ = in_parts([3, 3], lambda *_: rows.Place(0, 3, None))
+    np.testing.assert_array_equal(found[0], first)
+    assert not np.allclose(found[1], second)
 
 
 def test_a_loss_that_is_linear_in_the_outputs_has_no_curvature():

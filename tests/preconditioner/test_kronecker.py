@@ -118,6 +118,38 @@ def test_a_gauss_newton_matrix_that_is_a_kronecker_product_is_found():
     assert np.linalg.norm(inverse - expected) < 0.03 * np.linalg.norm(expected)
 
 
+def rounded(moments, seed):
+    """Moments as another order of sums would give them."""
+    noise = np.random.default_rng(seed).uniform(-1, 1, moments.shape)
+    return moments + 1e-16 * np.abs(moments).max() * noise
+
+
+def test_nothing_depends_on_the_basis_of_a_null_space():
+    # One sample of 6 x 4: rank one, and another block without any curvature.
+    blocks = (kronecker.Block(0, 6, 4), kronecker.Block(24, 2, 3))
+    rng = np.random.default_rng(0)
+    sample = np.concatenate([np.outer(rng.normal(size=6), rng.normal(size=4)).ravel(), np.zeros(6)])
+    moments = kronecker.moments(blocks, tf.constant(sample)).numpy()
+    moments[:52] = rounded(moments[:52], 1)
+    other = moments.copy()
+    other[:52] = rounded(moments[:52], 2)
+    product, vector = rng.normal(size=(2, 30))
+    found = []
+    for mean in (moments, other):
+        bases, kappa, vanish = kronecker.factorise(blocks, tf.constant(mean))
+        np.testing.assert_array_equal(vanish, [5, 3, 0, 0])
+        squares = kronecker.rotated(blocks, bases, tf.constant(product)) ** 2
+        evened = kronecker.evened(blocks, vanish, squares)
+        np.testing.assert_allclose(tf.reduce_sum(evened), tf.reduce_sum(squares))
+        # The axes of a block without curvature have a meaning, and keep their squares.
+        np.testing.assert_array_equal(evened[24:], squares[24:])
+        p = kronecker.Preconditioner(blocks, bases, evened)
+        found.append((p.multiply(tf.constant(vector), tf.constant(0.1, tf.float64)), kappa))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-9)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-12)
+    assert np.count_nonzero(found[0][1]) == 1
+
+
 def test_without_any_curvature_the_direction_is_the_vectors():
     blocks = (kronecker.Block(0, 2, 3),)
     found = preconditioner(blocks, np.zeros((1, 6)))
