@@ -190,12 +190,14 @@ class Batch:
         Args:
             share: Scalar integer: one in so many.
         """
-        known = self._rows()
-        count = rows.number_of_parts(known, self.traced.predictions_a_row)
+        predictions = self.traced.predictions_a_row
         # Of the most parts there are, so many would be taken; of fewer parts a part is more.
-        taken = -(-count // share)
+        taken = -(-rows.number_of_parts(self._rows(), predictions) // share)
 
         def part(index: tf.Tensor) -> objective_lib.Loss:
+            # Counted where the rows are taken: XLA needs to know their number there.
+            known = self._rows()
+            count = rows.number_of_parts(known, predictions)
             return self._loss(rows.every(self.data, index, count, known))
 
         return row_parts.RowParts(part, taken, self.space)

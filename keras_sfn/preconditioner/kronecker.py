@@ -45,6 +45,11 @@ from keras_sfn.krylov import precision, vectors
 LONGEST_SIDE = 1024
 
 
+# Relative to the largest, eigenvalues are zero to rounding below the number of rows times the
+# distance between numbers, and not above this: in single precision small ones still mean something.
+_LARGEST_ROUNDING = 1e-6
+
+
 class Block(NamedTuple):
     """One layer's parameters: a matrix that is a piece of the flat vector.
 
@@ -176,7 +181,8 @@ class Factorised(NamedTuple):
         eigenvectors: Of a `Preconditioner`.
         kappa: Shape (n,).
         vanish: Shape (sides,) integers, how many eigenvalues of each rotated side are zero to
-            rounding, the first ones. Their eigenvectors are any basis of what they span.
+            rounding, the first ones, and count as rounding. Their eigenvectors are any basis of what
+            they span.
     """
 
     eigenvectors: list[tf.Tensor]
@@ -202,12 +208,14 @@ def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> Factorised:
         mean.dtype,
     )
     # Ascending: the last is the largest. The eigenvectors of a zero matrix are the axes.
+    epsilon = precision.epsilon(mean.dtype)
     vanish = [
-        (values <= precision.epsilon(mean.dtype) * values.shape[0] * values[-1]) & (values[-1] > 0)
+        (values <= min(epsilon * values.shape[0], _LARGEST_ROUNDING) * values[-1])
+        & (values[-1] > 0)
         for values, _ in pairs
     ]
     solved = iter(
-        tf.where(zero, tf.zeros_like(values), values) * scale
+        tf.where(zero, epsilon * values[-1], values) * scale
         for (values, _), zero, (_, scale) in zip(pairs, vanish, scaled, strict=True)
     )
     for index, block in enumerate(blocks):
@@ -218,7 +226,7 @@ def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> Factorised:
                 # A side that is not rotated has equal shares of the trace.
                 kappa = tf.repeat(kappa / side, side, axis=axis)
                 continue
-            share = tf.math.divide_no_nan(next(solved), trace)
+            share = tf.math.divide_no_nan(tf.maximum(next(solved), 0), trace)
             kappa = kappa * (share[:, None] if axis == 0 else share[None, :])
         kappas.append(tf.reshape(kappa, (block.size,)))
     counts = [tf.reduce_sum(tf.cast(zero, tf.int32)) for zero in vanish]

@@ -3,6 +3,7 @@ import threading
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import logging
 
 import keras_sfn
@@ -91,3 +92,31 @@ def test_xla_takes_over_during_fit(monkeypatch, float64, steps):
     [told] = [index for index, line in enumerate(messages) if line and "XLA" in line]
     assert 0 < told < len(messages) - 1
     np.testing.assert_allclose(found, losses(False), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"curvature_batch_size": 50}, marks=pytest.mark.slow),
+        pytest.param({"curvature_batch_size": None}, marks=pytest.mark.slow),
+        pytest.param({"micro_batch_size": 100}, marks=pytest.mark.slow),
+        pytest.param({"krylov_dimension": 3, "curvature_batch_size": 64}, marks=pytest.mark.slow),
+    ],
+)
+def test_batches_of_unknown_size_are_compiled_when_that_pays(options, monkeypatch):
+    # XLA must know every shape, and a data set need not tell how many rows its batches have.
+    monkeypatch.setattr(survey, "_KERNELS_BEFORE_JIT", 800)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1100, 6)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(2)]
+    )
+    model.compile(optimizer := keras_sfn.SaddleFreeNewton(**options), "mse")
+    batches = tf.data.Dataset.from_tensor_slices((x, np.sin(x[:, :2]))).batch(1100)
+    assert batches.element_spec[0].shape[0] is None
+    losses = model.fit(batches, verbose=0, shuffle=False).history["loss"]
+    assert optimizer.compiles_within(20)
+    losses += model.fit(batches, epochs=20, verbose=0, shuffle=False).history["loss"]
+    assert not optimizer.compiles_within(1)
+    assert losses[-1] < 0.2 * losses[0]

@@ -357,15 +357,15 @@ def test_a_batch_of_nan_changes_nothing_and_training_goes_on(damping):
     assert model.evaluate(x, y, verbose=0) < loss
 
 
-def test_the_hessian_is_that_of_the_first_rows():
-    """A linear model: gradient of all rows, Hessian of the first eight, by hand."""
+def test_the_hessian_is_that_of_evenly_spaced_rows():
+    """A linear model: gradient of all rows, Hessian of eight, by hand."""
     x, y = data(32, 3, 1)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
     model.compile(ours(damping=0.05, curvature_batch_size=8), "mse")
     kernel = model.get_weights()[0].astype("float64")
     model.train_on_batch(x, y)
     gradient = 2 * x.T @ (x @ kernel - y) / 32
-    hessian = 2 * x[:8].T @ x[:8] / 8
+    hessian = 2 * x[::4].T @ x[::4] / 8
     expected = kernel - np.linalg.solve(hessian + 0.05 * np.eye(3), gradient)
     np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-3)
 

@@ -146,8 +146,10 @@ def test_nothing_depends_on_the_basis_of_a_null_space():
         p = kronecker.Preconditioner(blocks, bases, evened)
         found.append((p.multiply(tf.constant(vector), tf.constant(0.1, tf.float64)), kappa))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-9)
-    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-12)
-    assert np.count_nonzero(found[0][1]) == 1
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-9)
+    # Where the sample says nothing, next to nothing.
+    assert np.count_nonzero(found[0][1] > 1e-12) == 1
+    assert np.all(found[0][1][:24] > 0)
 
 
 def test_without_any_curvature_the_direction_is_the_vectors():
