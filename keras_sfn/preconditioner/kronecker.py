@@ -180,9 +180,8 @@ class Factorised(NamedTuple):
     Attributes:
         eigenvectors: Of a `Preconditioner`.
         kappa: Shape (n,).
-        vanish: Shape (sides,) integers, how many eigenvalues of each rotated side are zero to
-            rounding, the first ones, and count as rounding. Their eigenvectors are any basis of what
-            they span.
+        vanish: Shape (sides,) integers, how many eigenvalues of each rotated side are zero but for
+            rounding: the first ones. Their eigenvectors are any basis of what they span.
     """
 
     eigenvectors: list[tf.Tensor]

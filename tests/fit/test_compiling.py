@@ -106,7 +106,8 @@ def test_xla_takes_over_during_fit(monkeypatch, float64, steps):
 )
 def test_batches_of_unknown_size_are_compiled_when_that_pays(options, monkeypatch):
     # XLA must know every shape, and a data set need not tell how many rows its batches have.
-    monkeypatch.setattr(survey, "_KERNELS_BEFORE_JIT", 800)
+    monkeypatch.setattr(survey, "_KERNELS_BEFORE_JIT", 4000)
+    monkeypatch.setattr(survey, "_FUSED_AT_ONCE", 1.0)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1100, 6)).astype("float32")
     model = keras.Sequential(
