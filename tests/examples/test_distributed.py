@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 SCRIPTS = {
     "example": scripts.EXAMPLES / "distributed.py",
     "benchmark": scripts.EXAMPLES / "benchmarks/cost/replica_cost.py",
+    "workers": scripts.EXAMPLES / "benchmarks/cost/worker_speed.py",
 }
 
 
@@ -53,9 +54,23 @@ def test_the_benchmark_counts_the_sums(flags, long_sums, in_renewal, tmp_path):
     assert (tmp_path / "replicas.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_clock_of_the_workers_stops_at_the_loss(tmp_path):
+    # After the first step, whatever its loss.
+    flags = ["--workers=1", "--rows=32", "--loss=9", f"--output_dir={tmp_path}"]
+    scripts.run(SCRIPTS["workers"], *flags)
+    with open(tmp_path / "workers.csv") as file:
+        assert "keras_sfn" in file.readline()
+        [one] = csv.DictReader(file)
+    assert (one["workers"], one["steps"], float(one["seconds"])) == ("1", "1", 0)
+
+
 @pytest.mark.parametrize(
     ("name", "flag", "message"),
-    [("benchmark", "--replicas=2,x", "integers >= 1"), ("example", "more", "Unknown arguments")],
+    [
+        ("benchmark", "--replicas=2,x", "integers >= 1"),
+        ("example", "more", "Unknown arguments"),
+        ("workers", "--workers=0", "integers from 1"),
+    ],
 )
 def test_wrong_flags_end_with_a_line(name, flag, message):
     assert message in scripts.refusal(SCRIPTS[name], flag)
