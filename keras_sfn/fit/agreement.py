@@ -30,6 +30,8 @@ def require(model: keras.Model, iterator: Any) -> None:
     strategy = model.distribute_strategy
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return
+    if not hasattr(iterator, "element_spec"):
+        return  # One batch, as `train_on_batch` gets it: nothing tells of its like.
     found = _description(model, iterator)
     digests = np.array([zlib.crc32(text.encode()) for text in found.values()], np.int64)
     with strategy.scope():

@@ -94,6 +94,11 @@ def test_three_workers_take_the_steps_of_one_device(tmp_path):
     assert_same_steps(found, "plain", replica_runs.train("plain")["losses"], 1e-3)
 
 
+def test_a_worker_alone_trains_on_one_batch(tmp_path):
+    [found] = results(launch(1, tmp_path, "float32", "one batch"), tmp_path)
+    assert found["one batch"][2] < found["one batch"][0]
+
+
 # The ninth step renews the preconditioner, the eighth does not: each is begun by one worker alone.
 @pytest.mark.parametrize("after", [7, 8])
 def test_a_run_goes_on_after_a_worker_was_killed(after, tmp_path, float64):
