@@ -3,11 +3,12 @@ import pytest
 import tensorflow as tf
 
 from keras_sfn.backend import collectives
+from tests import strategies
 
 
 def on_replicas(step, *values):
     """Calls `step` once for two replicas, each with its own of every pair of values."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = strategies.mirrored(2)
 
     def replica():
         own = [tf.constant(pair[collectives.index()]) for pair in values]
@@ -61,7 +62,7 @@ def test_in_one_process_there_is_nothing_to_agree_on():
 
 def test_outside_the_replicas_there_is_no_step():
     with (
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope(),
+        strategies.mirrored(2).scope(),
         pytest.raises(RuntimeError, match=r"code of its replicas.*2 replicas.*`model.fit`"),
     ):
         collectives.once(lambda: None)
@@ -69,7 +70,7 @@ def test_outside_the_replicas_there_is_no_step():
 
 def test_the_number_of_replicas():
     assert collectives.number() == 1
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1", "CPU:2"]).scope():
+    with strategies.mirrored(3).scope():
         assert collectives.number() == 3
 
 
@@ -77,7 +78,7 @@ def test_alone_without_a_strategy_or_with_one_that_names_a_device():
     assert collectives.alone()
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         assert collectives.alone()
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    with strategies.mirrored(1).scope():
         assert not collectives.alone()
 
 
@@ -105,7 +106,7 @@ def test_tasks_are_balanced_by_what_they_cost():
 
 
 def test_what_each_replica_has_is_gathered():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with strategies.mirrored(2).scope():
         found = collectives.gathered(tf.constant([5, 7]))
     np.testing.assert_array_equal(found, [[5, 7], [5, 7]])
 
@@ -117,6 +118,6 @@ def test_whether_a_function_sums_over_the_replicas_by_itself(meets):
         return context.all_reduce("sum", value) if meets else value
 
     found = []
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = strategies.mirrored(2)
     strategy.run(lambda: found.append(collectives.meets_others(function)))
     assert found == [meets, meets]

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import keras_sfn
 from keras_sfn.backend import devices
+from tests import strategies
 
 DENSE = frozenset({"MatMul", "Tanh"})
 
@@ -73,7 +74,7 @@ def test_data_parallel_of_keras_is_refused():
 
 
 def test_what_one_device_computes_is_refused_under_replicas():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with strategies.mirrored(2).scope():
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         model.compile("saddle_free_newton", "mse")
         x, y = tf.ones((4, 3)), tf.zeros((4, 1))

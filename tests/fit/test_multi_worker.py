@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sfn.fit import multi_worker
+from tests import strategies
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_logs_are_averaged_and_other_values_left_to_keras(strategy):
 
 
 def test_under_other_strategies_keras_s_own_function_is_used():
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    mirrored = strategies.mirrored(2)
     values = mirrored.run(lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
     wrapped = multi_worker.keras_trainer.reduce_per_replica
     original = wrapped._keras_sfn_original

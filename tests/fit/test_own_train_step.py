@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sfn
+from tests import strategies
 
 ops = keras.ops
 
@@ -457,7 +458,7 @@ def test_the_default_is_preconditioned_and_takes_the_curvature_of_a_part_of_the_
 
 @pytest.mark.slow
 def test_replicas_are_told_of_minimize():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with strategies.mirrored(2).scope():
         model = Tape()
         model(data()[0])
         model.compile(ours())

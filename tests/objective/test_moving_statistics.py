@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import keras_sfn
 from keras_sfn.objective import moving_statistics
+from tests import strategies
 
 layers = keras.layers
 
@@ -300,7 +301,7 @@ def test_a_loop_of_ones_own():
 
 @pytest.mark.slow
 def test_replicas_count_by_all_rows():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = strategies.mirrored(2)
     with strategy.scope():
         norm = layers.BatchNormalization()
         model = network(norm)

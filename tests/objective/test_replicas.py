@@ -6,15 +6,12 @@ import tensorflow as tf
 import keras_sfn
 from keras_sfn.backend import collectives
 from keras_sfn.objective import parameter_space, replica_batch
+from tests import strategies
 from tests.whole import replica_runs
 
 pytestmark = pytest.mark.slow
 
 layers = keras.layers
-
-
-def mirrored(count):
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 
 
 def assert_same(ours, theirs, tolerance):
@@ -34,7 +31,7 @@ def one():
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_ten_steps_in_single_precision_as_one_device(count, one):
-    with mirrored(count).scope():
+    with strategies.mirrored(count).scope():
         several = replica_runs.train("plain")
     assert len(one["losses"]) == 10
     assert_same(several, one, 1e-3)
@@ -47,7 +44,7 @@ EQUAL = [name for name in replica_runs.CASES if name not in ("batch statistics",
 @pytest.mark.parametrize("case", EQUAL)
 def test_the_steps_of_two_replicas_are_those_of_one_device(case):
     one = replica_runs.train(case)
-    with mirrored(2).scope():
+    with strategies.mirrored(2).scope():
         assert_same(replica_runs.train(case), one, 1e-9)
     if case == "NaN":
         assert one["rejected"] == 2
@@ -55,7 +52,7 @@ def test_the_steps_of_two_replicas_are_those_of_one_device(case):
 
 def test_a_strategy_of_one_device():
     one = replica_runs.train("plain", epochs=1)
-    with mirrored(1).scope():
+    with strategies.mirrored(1).scope():
         assert_same(replica_runs.train("plain", epochs=1), one, 1e-6)
 
 
@@ -63,25 +60,25 @@ def test_a_strategy_of_one_device():
 def test_batch_statistics_are_those_of_each_replica_and_move_by_their_mean():
     # On one device a slice of four rows stands for a replica.
     one = replica_runs.train("batch statistics", micro_batch_size=4)
-    with mirrored(2).scope():
+    with strategies.mirrored(2).scope():
         assert_same(replica_runs.train("batch statistics"), one, 1e-9)
 
 
 def test_statistics_stay_finite_where_a_replica_has_no_rows():
-    with mirrored(2).scope():
+    with strategies.mirrored(2).scope():
         found = replica_runs.train("batch statistics", rows=9, epochs=1)
     assert np.isfinite(found["losses"]).all()
     assert all(np.isfinite(values).all() for values in found["weights"])
 
 
 def test_dropout_is_the_same_in_every_run():
-    with mirrored(2).scope():
+    with strategies.mirrored(2).scope():
         first, second = (replica_runs.train("dropout", rows=8) for _ in range(2))
     assert first["digests"] == second["digests"]
 
 
 def test_replicas_have_masks_of_their_own_and_keep_them_for_a_step():
-    strategy = mirrored(2)
+    strategy = strategies.mirrored(2)
     with strategy.scope():
         model = keras.Sequential([keras.Input((50,)), layers.Dropout(0.5), layers.Dense(1)])
     space = parameter_space.ParameterSpace(model.trainable_variables)
@@ -108,7 +105,7 @@ def test_replicas_have_masks_of_their_own_and_keep_them_for_a_step():
 
 @pytest.mark.usefixtures("float64")
 def test_a_saved_model_goes_on_with_as_many_replicas_or_fewer(tmp_path):
-    path, strategy = tmp_path / "model.keras", mirrored(2)
+    path, strategy = tmp_path / "model.keras", strategies.mirrored(2)
     x, y, _ = replica_runs.data(32)
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
 
@@ -146,7 +143,7 @@ def test_state_that_replicas_hold_parts_of_is_counted_once():
     x = {"a": rng.normal(size=(17, 6)), "b": rng.integers(0, 5, 17)}
     batches = tf.data.Dataset.from_tensor_slices((x, x["a"][:, :2])).batch(8)
     found = []
-    for strategy in (tf.distribute.get_strategy(), mirrored(2)):
+    for strategy in (tf.distribute.get_strategy(), strategies.mirrored(2)):
         with strategy.scope():
             keras.utils.set_random_seed(0)
             counts = Counts()
@@ -168,7 +165,7 @@ def test_state_that_replicas_hold_parts_of_is_counted_once():
     ],
 )
 def test_minimize_takes_the_step_of_the_sum_of_the_replicas_losses(options, compiled):
-    strategy, (x, y, _) = mirrored(2), replica_runs.data(8)
+    strategy, (x, y, _) = strategies.mirrored(2), replica_runs.data(8)
     x, y = x.astype("float32"), y.astype("float32")
     found = []
     for scope, rows in ((tf.distribute.get_strategy(), 8), (strategy, 4)):
@@ -198,7 +195,7 @@ def test_minimize_takes_the_step_of_the_sum_of_the_replicas_losses(options, comp
 
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_minimize_is_preconditioned_and_finds_out_whether_layers_sum(synchronized, monkeypatch):
-    strategy, (x, y, _) = mirrored(2), replica_runs.data(64)
+    strategy, (x, y, _) = strategies.mirrored(2), replica_runs.data(64)
     with strategy.scope():
         model = replica_runs.build(
             optimizer := keras_sfn.SaddleFreeNewton(jit_compile=True),
@@ -228,7 +225,7 @@ def test_minimize_is_preconditioned_and_finds_out_whether_layers_sum(synchronize
 
 
 def test_minimize_outside_the_replicas_is_refused():
-    with mirrored(2).scope():
+    with strategies.mirrored(2).scope():
         model = replica_runs.build(optimizer := keras_sfn.SaddleFreeNewton())
         with pytest.raises(RuntimeError, match=r"2 replicas.*strategy.run"):
             optimizer.minimize(
@@ -238,19 +235,22 @@ def test_minimize_outside_the_replicas_is_refused():
 
 def test_losses_that_have_no_weight_on_replicas_are_refused():
     of_weights = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
-    with mirrored(2).scope():
+    with strategies.mirrored(2).scope():
         model = replica_runs.build(keras_sfn.SaddleFreeNewton(), loss=of_weights)
         with pytest.raises(NotImplementedError, match="means over rows or all sums"):
             model.fit(tf.ones((8, 6)), tf.ones((8, 2)), verbose=0)
 
 
 def test_slices_and_synchronised_layers_exclude_each_other():
-    with mirrored(2).scope(), pytest.raises(NotImplementedError, match="micro_batch_size=4"):
+    with (
+        strategies.mirrored(2).scope(),
+        pytest.raises(NotImplementedError, match="micro_batch_size=4"),
+    ):
         replica_runs.train("synchronized", micro_batch_size=4)
 
 
 def test_a_step_sums_the_parameters_once_a_product():
-    strategy, sizes = mirrored(2), []
+    strategy, sizes = strategies.mirrored(2), []
     total = strategy.reduce
 
     def reduce(operation, value, axis):

@@ -13,6 +13,7 @@ from keras_sfn.newton import damping as damping_lib
 from keras_sfn.newton import directions, effort
 from keras_sfn.objective import parameter_space, traced
 from keras_sfn.optimizers import arguments, memory
+from tests import strategies
 
 METHOD = arguments.Method(directions.saddle_free_direction, leave_saddles=True)
 OPTIONS = {
@@ -112,7 +113,7 @@ def test_the_kind_is_described_with_what_stood_in_the_way():
 
 def test_under_a_strategy_steps_are_those_of_one_device():
     chosen = auto()
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    with strategies.mirrored(1).scope():
         chosen.decide(OF_ROWS, divisible=True)
     assert chosen.kind is arguments.StepKind.PRECONDITIONED
 
