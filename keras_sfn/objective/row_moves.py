@@ -5,71 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from keras_sfn.objective import row_states
 
 
-def reshape(
-    walk: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
+@row_states.of_first
+def reshape(walk: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
     """Follows a change of shape: where as much lies before the rows as before."""
-    state, tensor, output = known[0], op.inputs[0], op.outputs[0]
-    if state is None or state.axis is None:
-        return state
+    tensor, output = op.inputs[0], op.outputs[0]
     like = row_states.like(walk, op.inputs[1])
     if like is not None and like.axis is not None:
-        return row_states.Rows(like.axis, state.degree)
+        return row_states.Rows(like.axis, degree)
     if tensor.shape.rank is None or output.shape.rank is None:
         raise row_states.RowsMeetError(op.type)
     # The rows stay apart where as much lies before their axis as before.
-    before = _size(tensor.shape[: state.axis])
-    for axis, new in enumerate(output.shape):
-        if before is None or _size(output.shape[:axis]) != before:
+    before = tensor.shape[:axis].num_elements()
+    for place, new in enumerate(output.shape):
+        if before is None or output.shape[:place].num_elements() != before:
             continue
         if new is None or (walk.count is not None and new % walk.count == 0):
-            return row_states.Rows(axis, state.degree)
+            return row_states.Rows(place, degree)
     raise row_states.RowsMeetError(op.type)
 
 
-def _size(shape: tf.TensorShape) -> int | None:
-    return shape.num_elements()
-
-
-def transpose(
-    _: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
+@row_states.of_first
+def transpose(_: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
     """Follows axes in another order."""
-    state = known[0]
-    if state is None or state.axis is None:
-        return state
-    return row_states.Rows(
-        row_states.axes_of(op, 1, op.inputs[0].shape.rank).index(state.axis), state.degree
-    )
+    order = row_states.axes_of(op, 1, op.inputs[0].shape.rank)
+    return row_states.Rows(order.index(axis), degree)
 
 
-def expand_dims(
-    _: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
+@row_states.of_first
+def expand_dims(_: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
     """Follows a new axis."""
-    state = known[0]
-    if state is None or state.axis is None:
-        return state
-    [axis] = row_states.axes_of(op, 1, op.outputs[0].shape.rank)
-    return row_states.Rows(state.axis + (axis <= state.axis), state.degree)
+    [new] = row_states.axes_of(op, 1, op.outputs[0].shape.rank)
+    return row_states.Rows(axis + (new <= axis), degree)
 
 
-def squeeze(
-    _: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
+@row_states.of_first
+def squeeze(_: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
     """Follows axes of length one that go."""
-    state, rank = known[0], op.inputs[0].shape.rank
-    if state is None or state.axis is None:
-        return state
-    axes = [axis % rank for axis in op.get_attr("squeeze_dims")]
-    if not axes:
-        axes = [axis for axis, length in enumerate(op.inputs[0].shape) if length == 1]
-    return row_states.Rows(state.axis - sum(axis < state.axis for axis in axes), state.degree)
+    shape = op.inputs[0].shape
+    gone = [place % shape.rank for place in op.get_attr("squeeze_dims")]
+    if not gone:
+        gone = [place for place, length in enumerate(shape) if length == 1]
+    return row_states.Rows(axis - sum(place < axis for place in gone), degree)
 
 
 def join(
@@ -112,15 +91,11 @@ def split(
 def along(index: int) -> row_states.Rule:
     """Returns the rule of ops that work along the axes of an input."""
 
-    def rule(
-        walk: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-    ) -> row_states.Rows | None:
-        state = known[0]
-        if state is None or state.axis is None:
-            return state
-        if state.axis in row_states.axes_of(op, index, op.inputs[0].shape.rank):
+    @row_states.of_first
+    def rule(walk: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
+        if axis in row_states.axes_of(op, index, op.inputs[0].shape.rank):
             raise row_states.RowsMeetError(op.type)
-        return row_states.Rows(state.axis, walk.degree(op, known[:1]))
+        return row_states.Rows(axis, walk.degree(op, [row_states.Rows(axis, degree)]))
 
     return rule
 
@@ -140,28 +115,23 @@ def along_last(count: int) -> row_states.Rule:
     return rule
 
 
-def tile(
-    _: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
+@row_states.of_first
+def tile(_: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
     """Follows repetitions along axes: not that of the rows."""
-    state = known[0]
-    if state is not None and state.axis is not None and row_states.entry(op, 1, state.axis) != 1:
+    if row_states.entry(op, 1, axis) != 1:
         raise row_states.RowsMeetError(op.type)
-    return state
+    return row_states.Rows(axis, degree)
 
 
-def pad(
-    _: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
+@row_states.of_first
+def pad(_: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
     """Follows what is put around a tensor: not along the rows."""
-    state, widths = known[0], row_states.constant(op.inputs[1])
-    if state is None or state.axis is None:
-        return state
-    before, after = op.inputs[0].shape[state.axis], op.outputs[0].shape[state.axis]
+    widths = row_states.constant(op.inputs[1])
+    before, after = op.inputs[0].shape[axis], op.outputs[0].shape[axis]
     # In a derivative within the loss the widths are worked out from shapes: then by shape.
-    if before != after or (widths is not None and widths[state.axis].any()):
+    if before != after or (widths is not None and widths[axis].any()):
         raise row_states.RowsMeetError(op.type)
-    return state
+    return row_states.Rows(axis, degree)
 
 
 def slice_gradient(
@@ -177,16 +147,13 @@ def slice_gradient(
     return row_states.Rows(like.axis, state.degree)
 
 
-def part(
-    walk: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
+@row_states.of_first
+def part(walk: row_states.Walk, op: Any, axis: int, degree: float) -> row_states.Rows:
     """Follows a slice: all of the rows."""
-    state, tensor = known[0], op.inputs[0]
-    if state is None or state.axis is None:
-        return state
-    before, after = tensor.shape[state.axis], op.outputs[0].shape[state.axis]
+    state = row_states.Rows(axis, degree)
+    before, after = op.inputs[0].shape[axis], op.outputs[0].shape[axis]
     whole = before == after if before is not None else row_states.like(walk, op.inputs[2]) == state
-    if not whole and (before != after or row_states.entry(op, 1, state.axis) != 0):
+    if not whole and (before != after or row_states.entry(op, 1, axis) != 0):
         raise row_states.RowsMeetError(op.type)
     return state
 

@@ -80,13 +80,9 @@ def _shape(
     return None if state is None or state.axis is None else row_states.Rows(None, 1)
 
 
-def _one_hot(
-    _: row_states.Walk, op: Any, known: Sequence[row_states.Rows | None]
-) -> row_states.Rows | None:
-    state, axis = known[0], op.get_attr("axis")
-    if state is None or state.axis is None:
-        return state
-    return row_states.Rows(state.axis + (0 <= axis <= state.axis))
+@row_states.of_first
+def _one_hot(_: row_states.Walk, op: Any, axis: int, __: float) -> row_states.Rows:
+    return row_states.Rows(axis + (0 <= op.get_attr("axis") <= axis))
 
 
 def _numbered(*_: Any) -> row_states.Rows | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -49,6 +50,24 @@ class Walk(Protocol):
 
 # By type: (walk, op, states of its inputs) -> the state of all its outputs.
 Rule = Callable[[Walk, Any, Sequence[Rows | None]], "Rows | None"]
+
+
+def of_first(rule: Callable[[Walk, Any, int, float], Rows]) -> Rule:
+    """Returns the rule of ops that leave the state of their first input as it is without an axis.
+
+    Args:
+        rule: (walk, op, axis, degree) -> the state of the outputs, of the axis and degree of the
+            first input.
+    """
+
+    @functools.wraps(rule)
+    def whole(walk: Walk, op: Any, known: Sequence[Rows | None]) -> Rows | None:
+        state = known[0]
+        if state is None or state.axis is None:
+            return state
+        return rule(walk, op, state.axis, state.degree)
+
+    return whole
 
 
 def constant(tensor: tf.Tensor) -> Any:

@@ -105,6 +105,19 @@ def in_groups(_, z):
     return K.mean((first - second) ** 2) + K.mean(third**2)
 
 
+def half_square(_, z):
+    return tf.nn.l2_loss(z) / K.cast(K.shape(z)[0], "float32")
+
+
+def largest_twice(z):
+    largest = K.argmax(z, axis=1)
+    return K.stack([largest, largest], axis=1)
+
+
+def stacked_with_transpose(square):
+    return K.sum(K.stack([square, K.transpose(square)]), axis=0)
+
+
 # Model, loss: what only averages over rows, if over these at all.
 APART = {
     "dense, mse": lambda: (network(), "mse"),
@@ -144,6 +157,38 @@ APART = {
     "turned": lambda: (own(lambda z: K.transpose(K.transpose(z) * 2.0)), "mse"),
 }
 
+# Likewise: functions of the outputs.
+APART |= {
+    name: lambda function=function, loss=loss: (own(function), loss)
+    for name, function, loss in (
+        ("new axis", lambda z: K.squeeze(K.expand_dims(z, 1), 1), "mse"),
+        ("axes of length one", lambda z: tf.squeeze(K.expand_dims(z, 0)), mean_square),
+        ("stacked", lambda z: K.mean(K.stack([z, 2.0 * z]), axis=0), "mse"),
+        ("joined", lambda z: K.concatenate([z[:, :1], z[:, 1:] ** 2], axis=1), "mse"),
+        ("unstacked", lambda z: K.stack(K.unstack(z, axis=1), axis=1), "mse"),
+        ("split by columns", lambda z: K.concatenate(K.split(z, 3, axis=1), axis=1), "mse"),
+        ("tiled", lambda z: K.tile(z, (1, 2))[:, :3], "mse"),
+        ("padded", lambda z: K.pad(z, ((0, 0), (1, 0)))[:, :3], "mse"),
+        ("slice", lambda z: K.tile(tf.slice(z, (0, 0), (-1, 1)), (1, 3)), "mse"),
+        ("columns", lambda z: K.take(z, [2, 0, 1], axis=1), "mse"),
+        ("rows of a table", lambda z: z + K.take(K.eye(3), K.argmax(z, axis=1), axis=0), "mse"),
+        ("one hot", lambda z: z * K.one_hot(K.argmax(z, axis=1), 3), "mse"),
+        ("entry of each row", lambda z: z * tf.gather(z, K.argsort(z), batch_dims=1), "mse"),
+        (
+            "entries of a table",
+            lambda z: z * tf.gather_nd(K.eye(3), largest_twice(z))[:, None],
+            "mse",
+        ),
+        ("turned and taken", lambda z: K.transpose(K.take(K.transpose(z), [1, 2, 0], 0)), "mse"),
+        ("repeated", lambda z: tf.broadcast_to(z[:, :1], tf.shape(z)), "mse"),
+        ("ellipsis", lambda z: z[..., None][..., 0], "mse"),
+        ("column alone", lambda z: z * z[:, 1][:, None], "mse"),
+        ("zeros", lambda z: z + tf.zeros((tf.shape(z)[0], 3)), "mse"),
+        ("half a square", lambda z: z, half_square),
+        ("over two axes", lambda z: z, lambda _, z: K.mean(K.einsum("...i,...j->...ij", z, z))),
+    )
+}
+
 # And the op that is named.
 MEET = {
     "contrastive": (lambda: (network(), contrastive), "MatMul"),
@@ -170,6 +215,34 @@ MEET = {
         "MatMul",
     ),
     "scaled by a sum": (lambda: (own(lambda z: K.tanh(z / K.sum(z**2))), "mse"), "Tanh"),
+    "joined with itself": (
+        lambda: (own(lambda z: K.concatenate([z, z], 0)), mean_square),
+        "Concat",
+    ),
+    "joined with its transpose": (
+        lambda: (own(lambda z: stacked_with_transpose(K.tile(z, (1, 4)))), mean_square),
+        "Pack",
+    ),
+    "repeated rows": (lambda: (own(lambda z: K.tile(z, (2, 1))), mean_square), "Tile"),
+    "padded rows": (lambda: (own(lambda z: K.pad(z, ((1, 0), (0, 0)))), mean_square), "Pad"),
+    "slice of rows": (
+        lambda: (own(lambda z: tf.slice(z, (1, 0), (3, 3))), mean_square),
+        "Slice",
+    ),
+    "some of the entries": (
+        lambda: (own(lambda z: tf.gather_nd(z, [[0], [2]])), mean_square),
+        "GatherNd",
+    ),
+    "permuted": (lambda: (own(lambda z: z - tf.gather(z, K.argmax(z, axis=1))), "mse"), "Gather"),
+    "square root of a sum of all": (
+        lambda: (network(), lambda y, z: tf.norm(z)),
+        "no mean",
+    ),
+    "largest entry": (lambda: (network(), lambda y, z: K.max(z**2)), "Max"),
+    "eigenvalues": (
+        lambda: (own(lambda z: tf.linalg.eigvalsh(K.tile(z, (1, 4)))), mean_square),
+        "SelfAdjointEig",
+    ),
     "sum": (lambda: (network(), lambda y, z: K.sum((y - z) ** 2)), "no mean"),
     "add_loss of a sum": (lambda: (network(Penalty(lambda x: K.sum(x**2))), "mse"), "no mean"),
     "squared sum": (lambda: (network(), lambda y, z: K.sum(z) ** 2), "no mean"),
