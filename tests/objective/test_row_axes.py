@@ -109,9 +109,13 @@ def half_square(_, z):
     return tf.nn.l2_loss(z) / K.cast(K.shape(z)[0], "float32")
 
 
-def largest_twice(z):
+def squeezed(z):
+    return tf.ensure_shape(tf.squeeze(K.expand_dims(z, 0)), (None, 3))
+
+
+def of_table(z):
     largest = K.argmax(z, axis=1)
-    return K.stack([largest, largest], axis=1)
+    return tf.gather_nd(K.eye(3), K.stack([largest, largest], axis=1))[:, None]
 
 
 def stacked_with_transpose(square):
@@ -162,7 +166,7 @@ APART |= {
     name: lambda function=function, loss=loss: (own(function), loss)
     for name, function, loss in (
         ("new axis", lambda z: K.squeeze(K.expand_dims(z, 1), 1), "mse"),
-        ("axes of length one", lambda z: tf.squeeze(K.expand_dims(z, 0)), mean_square),
+        ("axes of length one", squeezed, "mse"),
         ("stacked", lambda z: K.mean(K.stack([z, 2.0 * z]), axis=0), "mse"),
         ("joined", lambda z: K.concatenate([z[:, :1], z[:, 1:] ** 2], axis=1), "mse"),
         ("unstacked", lambda z: K.stack(K.unstack(z, axis=1), axis=1), "mse"),
@@ -176,7 +180,7 @@ APART |= {
         ("entry of each row", lambda z: z * tf.gather(z, K.argsort(z), batch_dims=1), "mse"),
         (
             "entries of a table",
-            lambda z: z * tf.gather_nd(K.eye(3), largest_twice(z))[:, None],
+            lambda z: z * of_table(z),
             "mse",
         ),
         ("turned and taken", lambda z: K.transpose(K.take(K.transpose(z), [1, 2, 0], 0)), "mse"),
