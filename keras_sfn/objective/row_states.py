@@ -71,25 +71,40 @@ def of_first(rule: Callable[[Walk, Any, int, float], Rows]) -> Rule:
 
 
 def constant(tensor: tf.Tensor) -> Any:
-    """Returns the value of a tensor that the graph holds as numbers, or None."""
+    """Returns the value of a small tensor that the graph holds as numbers, or None."""
+    if (tensor.shape.num_elements() or 0) > _MOST_ENTRIES:
+        return None
     value = tf.get_static_value(tensor)
     if value is None and tensor.op.type in _ARITHMETIC:
         inputs = [constant(given) for given in tensor.op.inputs]
         if all(given is not None for given in inputs):
-            return _ARITHMETIC[tensor.op.type](*inputs)
+            return _ARITHMETIC[tensor.op.type](tensor.op, *inputs)
     return value
 
 
-# What axes and numbers of rows are worked out with, where TensorFlow does not do it while tracing.
+def _slice(op: Any, *inputs: Any) -> Any:
+    names = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    masks = {name: op.get_attr(name) for name in names}
+    with tf.init_scope():
+        values = dict(zip(("input", "begin", "end", "strides"), inputs, strict=True))
+        return tf.raw_ops.StridedSlice(**values, **masks).numpy()
+
+
+# Of axes, widths and numbers of rows; what has more is data.
+_MOST_ENTRIES = 64
+
+# (op, values of its inputs) -> value: what axes and numbers of rows are worked out with, where
+# TensorFlow does not do it while tracing.
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
-    "AddV2": np.add,
-    "Cast": np.asarray,
-    "ConcatV2": lambda *parts: np.concatenate(parts[:-1]),
-    "Mul": np.multiply,
-    "Pack": lambda *parts: np.stack(parts),
-    "Prod": lambda values, _: np.prod(values),
-    "Range": np.arange,
-    "Sub": np.subtract,
+    "AddV2": lambda _, *terms: np.add(*terms),
+    "Cast": lambda _, value: np.asarray(value),
+    "ConcatV2": lambda _, *parts: np.concatenate(parts[:-1]),
+    "Mul": lambda _, *factors: np.multiply(*factors),
+    "Pack": lambda _, *parts: np.stack(parts),
+    "Prod": lambda _, values, axes: np.prod(values),
+    "Range": lambda _, *limits: np.arange(*limits),
+    "StridedSlice": _slice,
+    "Sub": lambda _, *terms: np.subtract(*terms),
 }
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn.objective import model_loss, objective, parameter_space, traced
+from keras_sfn.objective import model_loss, objective, parameter_space, row_axes, traced
 from tests.objective import nets
 
 K, layers = keras.ops, keras.layers
@@ -287,3 +287,73 @@ def test_rows_that_meet_are_seen(name, known):
     found = meeting(make, known)
     assert found is not None
     assert named in found
+
+
+def times_numbers(z):
+    return z * tf.cast(tf.range(tf.shape(z)[0]), z.dtype)[:, None]
+
+
+def segments(z):
+    return tf.math.unsorted_segment_sum(z, tf.zeros(ROWS, tf.int32), 2)
+
+
+def mean(z):
+    return tf.reduce_mean(z**2)
+
+
+# Functions of rows, without Keras around them: ops as they come out of other code. What is named
+# where rows meet; None where they do not.
+GRAPHS = {
+    "cumulated columns": (lambda z: mean(tf.cumsum(z, axis=1)), None),
+    "turned shape": (lambda z: mean(tf.reshape(z, (3, -1))), "Reshape"),
+    "parts of a sum": (lambda z: mean(tf.split(tf.reduce_mean(z, 0), 3)[0]), None),
+    "columns of a transpose": (lambda z: mean(tf.transpose(z)[..., :]), None),
+    "row of a transpose": (lambda z: mean(tf.transpose(z)[0:2]), None),
+    "reversed": (lambda z: mean(z[::-1]), "StridedSlice"),
+    "several of a table": (lambda z: mean(tf.range(9.0)[: tf.shape(z)[1]] * z), None),
+    "repeated constant": (lambda z: mean(z * tf.broadcast_to(2.0, tf.shape(z))), None),
+    "repeated mean": (lambda z: mean(z - tf.broadcast_to(tf.reduce_mean(z, 0), (2, 3))[:1]), None),
+    "numbered rows": (
+        lambda z: mean(times_numbers(z)),
+        None,
+    ),
+    "noise": (lambda z: mean(z + tf.random.stateless_normal(tf.shape(z), (1, 2))), None),
+    "tiled by a shape": (lambda z: mean(tf.tile(z, (1, tf.shape(z)[1]))), None),
+    "sizes": (lambda z: tf.reduce_sum(z) / tf.cast(tf.size(z), z.dtype), None),
+    "largest of each": (lambda z: tf.reduce_mean(tf.reduce_max(z, axis=1)), None),
+    "product of all": (lambda z: tf.reduce_prod(z), "Prod"),
+    "in a loop": (lambda z: tf.reduce_mean(tf.map_fn(lambda row: row**2, z)), "TensorList"),
+    "segments": (
+        lambda z: mean(segments(z)),
+        "Segment",
+    ),
+    "outer product": (lambda z: mean(tf.einsum("ni,mi->nm", z, z)), "Einsum"),
+    "Gram matrix": (lambda z: mean(tf.einsum("ni,nj->ij", z, z)), "no mean"),
+    "batched products": (lambda z: mean(tf.linalg.matvec(z[:, :, None] * z[:, None], z)), None),
+    "square of a sum over the count": (
+        lambda z: (tf.reduce_sum(z) / tf.cast(tf.shape(z)[0], z.dtype)) ** 2,
+        None,
+    ),
+    "exponential of a sum": (lambda z: tf.exp(tf.reduce_sum(z)), "Exp"),
+    "shuffled": (lambda z: mean(z * tf.random.shuffle(z)), "Shuffle"),
+    "some": (lambda z: mean(tf.boolean_mask(z, z[:, 0] > 0)), "Where"),
+    "eigenvalues of each": (
+        lambda z: mean(tf.linalg.eigvalsh(z[:, :, None] * z[:, None])),
+        None,
+    ),
+    "transposed softmax": (lambda z: mean(tf.nn.softmax(tf.transpose(z))), "Softmax"),
+}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs(name, known):
+    function, named = GRAPHS[name]
+    spec = tf.TensorSpec((ROWS if known else None, 3))
+    graph = tf.function(function, autograph=False).get_concrete_function(spec).graph
+    found = row_axes.meeting(graph, graph.inputs[:1], graph.outputs[0])
+    if named is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert named in found
