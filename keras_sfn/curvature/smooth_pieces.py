@@ -53,7 +53,7 @@ class SmoothPiece:
     def at(self, point: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns the smooth continuation of the function from the piece of `point`."""
         choices = self._record(point)
-        return lambda other: self._continue(other, *choices)
+        return lambda other: self._continue(other, choices)
 
     def _choices(self, point: tf.Tensor) -> list[tf.Tensor]:
         original, sources = self._concrete.graph.as_graph_def(), self._editor.sources()
