@@ -21,7 +21,7 @@ from keras_sfn.curvature.estimates import Estimate, estimate_diagonal, estimate_
 from keras_sfn.curvature.operator import HessianOperator
 from keras_sfn.curvature.report import CurvatureReport
 from keras_sfn.curvature.spectral_density import SpectralDensity, spectral_density
-from keras_sfn.fit import multi_worker as _multi_worker
+from keras_sfn.fit import keras_repairs as _multi_worker
 from keras_sfn.fit import train_step as _train_step
 from keras_sfn.krylov.lanczos import LanczosResult, lanczos
 from keras_sfn.objective import moving_statistics as _moving_statistics

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sfn.fit import multi_worker
+from keras_sfn.fit import keras_repairs
 from tests import strategies
 
 
@@ -17,12 +17,12 @@ def strategy():
 
 def test_installing_twice_wraps_once():
     wrapped = keras.Model._make_function
-    multi_worker.install()
+    keras_repairs.install()
     assert keras.Model._make_function is wrapped
 
 
 def test_logs_are_averaged_and_other_values_left_to_keras(strategy):
-    reduce = multi_worker.keras_trainer.reduce_per_replica
+    reduce = keras_repairs.keras_trainer.reduce_per_replica
     logs = strategy.run(lambda: {"loss": tf.constant(2.0), "mae": tf.constant(3.0)})
     assert {name: float(v) for name, v in reduce(logs, strategy, "auto").items()} == {
         "loss": 2,
@@ -35,7 +35,7 @@ def test_logs_are_averaged_and_other_values_left_to_keras(strategy):
 def test_under_other_strategies_keras_s_own_function_is_used():
     mirrored = strategies.mirrored(2)
     values = mirrored.run(lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
-    wrapped = multi_worker.keras_trainer.reduce_per_replica
+    wrapped = keras_repairs.keras_trainer.reduce_per_replica
     original = wrapped._keras_sfn_original
     assert int(wrapped(values, mirrored, "first")) == int(original(values, mirrored, "first")) == 0
 
