@@ -21,7 +21,7 @@ from keras_sfn.curvature.estimates import Estimate, estimate_diagonal, estimate_
 from keras_sfn.curvature.operator import HessianOperator
 from keras_sfn.curvature.report import CurvatureReport
 from keras_sfn.curvature.spectral_density import SpectralDensity, spectral_density
-from keras_sfn.fit import keras_repairs as _multi_worker
+from keras_sfn.fit import keras_repairs as _keras_repairs
 from keras_sfn.fit import train_step as _train_step
 from keras_sfn.krylov.lanczos import LanczosResult, lanczos
 from keras_sfn.objective import moving_statistics as _moving_statistics
@@ -73,4 +73,4 @@ _keras.saving.get_custom_objects().update(
 _second_derivatives.install()
 _moving_statistics.install()
 _train_step.install()
-_multi_worker.install()
+_keras_repairs.install()
