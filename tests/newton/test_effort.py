@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,11 +10,18 @@ LEVELS = [effort_lib.Level(*level) for level in ((1, 16), (2, 4), (4, 1), (8, 1)
 CHEAP = tf.constant(0.0)
 
 
+@functools.cache
+def ladder_of(start):
+    """The ladder with one trace of what follows a step."""
+    ladder = effort_lib.Ladder(LEVELS, start)
+    return ladder, tf.function(ladder.following)
+
+
 class Run:
     """A training whose loss falls by a factor a unit of work that depends on the level."""
 
     def __init__(self, rates, start=0, overhead=0.0, noise=0.0):
-        self.ladder = effort_lib.Ladder(LEVELS, start)
+        self.ladder, self.following = ladder_of(start)
         self.rates = rates
         self.vector = tf.constant(effort_lib.INITIAL)
         self.loss = 1.0
@@ -20,7 +29,6 @@ class Run:
         self.overhead = overhead
         self.noise = noise
         self.random = np.random.default_rng(0)
-        self.following = tf.function(self.ladder.following)
 
     def work(self, level):
         directions, share = LEVELS[level]

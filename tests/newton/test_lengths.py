@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from keras_sfn.newton import lengths
 
+# Traced once: hundreds of looks take as long otherwise as compiling a network.
+looked, stepped = tf.function(lengths.looked), tf.function(lengths.stepped)
+
 
 def start(**values):
     state = lengths.State(*(tf.constant(value) for value in lengths.INITIAL))
@@ -29,29 +32,29 @@ def test_there_is_a_look_at_each_of_the_first_steps_and_fewer_later():
 @pytest.mark.parametrize("curvature", [4.0, -4.0])
 def test_the_length_is_slope_over_absolute_curvature(curvature):
     state = start(steps=50.0, slope=2.0, slope_square=4.0, curvature=4.0, length=0.5)
-    state = lengths.looked(state, look(2.0, curvature, length=0.5))
+    state = looked(state, look(2.0, curvature, length=0.5))
     assert float(state.length) == pytest.approx(lengths.REACH * 0.5, rel=1e-5)
     assert float(state.rayleigh) == curvature
 
 
 def test_the_first_length_is_a_part():
     state = lengths.sloped(start(), tf.constant(2.0))
-    state = lengths.looked(state, look(2.0, 4.0))
+    state = looked(state, look(2.0, 4.0))
     assert float(state.length) == pytest.approx(0.05, rel=1e-5)
 
 
 def test_changes_have_bounds():
     state = start(steps=50.0, slope=100.0, slope_square=1e4, curvature=1.0, length=0.01)
-    grown = lengths.looked(state, look(100.0, 1.0, length=0.01))
+    grown = looked(state, look(100.0, 1.0, length=0.01))
     assert float(grown.length) == pytest.approx(0.01 * lengths.GROWTH, rel=1e-5)
     state = start(steps=50.0, slope=0.0, curvature=1.0, length=0.01)
-    fallen = lengths.looked(state, look(0.0, 1.0, length=0.01))
+    fallen = looked(state, look(0.0, 1.0, length=0.01))
     assert float(fallen.length) == pytest.approx(0.01 * lengths.SHRINKAGE, rel=1e-5)
 
 
 def test_a_loss_that_bends_more_than_the_product_says_counts():
     state = start(steps=50.0, slope=1.0, slope_square=1.0, curvature=1.0, length=1.0)
-    seen = lengths.looked(state, look(1.0, 1.0, loss=1.0, trial_loss=3.0, length=1.0))
+    seen = looked(state, look(1.0, 1.0, loss=1.0, trial_loss=3.0, length=1.0))
     kept = lengths.FADING
     assert float(seen.curvature) == pytest.approx(kept * 1.0 + (1 - kept) * 6.0, rel=1e-5)
 
@@ -59,14 +62,14 @@ def test_a_loss_that_bends_more_than_the_product_says_counts():
 def test_noise_allows_a_length_where_the_slope_is_hidden():
     state = start(steps=20.0, slope=-1e-9, curvature=2.0, length=1e-3, deviation=0.01)
     for _ in range(20):
-        state = lengths.looked(state, look(0.0, 2.0, length=float(state.length)))
+        state = looked(state, look(0.0, 2.0, length=float(state.length)))
     expected = np.sqrt(2 * lengths.ALLOWED * 0.01 / 2.0)
     assert float(state.length) == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_trial_that_is_not_finite_only_shortens():
     state = start(steps=50.0, slope=1.0, curvature=1.0, length=1.0)
-    seen = lengths.looked(state, look(1.0, 1.0, trial_loss=float("inf"), length=1.0))
+    seen = looked(state, look(1.0, 1.0, trial_loss=float("inf"), length=1.0))
     assert float(seen.length) == lengths.SHRINKAGE
     assert float(seen.curvature) == 1.0
 
@@ -90,7 +93,7 @@ def test_where_nothing_has_moved_nothing_runs_away():
 
 def test_after_a_runaway_lengths_are_shorter_and_the_bound_wider():
     state = start(steps=50.0, loss=1.0, deviation=0.01, length=1.0, curvature=1.0)
-    back = lengths.stepped(state, tf.constant(9.0), tf.constant(True))
+    back = stepped(state, tf.constant(9.0), tf.constant(True))
     assert float(back.length) == 0.5
     assert float(back.deviation) > 0.1
     assert float(back.loss) == 1.0
@@ -109,7 +112,7 @@ def test_the_fall_is_that_while_steps_grow_by_a_factor_of_e(loss_of, bounds):
     state = start()
     for step in range(1, 2001):
         loss = tf.constant(loss_of(float(step)), tf.float32)
-        state = lengths.stepped(state, loss, tf.constant(False))
+        state = stepped(state, loss, tf.constant(False))
     assert bounds[0] <= float(lengths.fall(state)) <= bounds[1]
 
 
@@ -125,7 +128,7 @@ def drive(fall, gain, looks=200, **values):
     state = start(loss=1.0, early=1.0 + fall * apart, late=1.0, **values)
     for _ in range(looks):
         seen = look(0.0, 2.0, length=float(state.length), mean_loss=1.0 - gain)
-        state = lengths.looked(state, seen)
+        state = looked(state, seen)
     return state
 
 
@@ -136,7 +139,7 @@ def test_the_height_above_the_valley_has_a_part_of_the_fall(more):
     for _ in range(400):
         gain = 0.5 * 0.1 * float(state.length) / 0.01
         seen = look(0.0, 2.0, length=float(state.length), mean_loss=1.0 - gain)
-        state = lengths.looked(state, seen)
+        state = looked(state, seen)
     assert float(state.gain) == pytest.approx(lengths.HEIGHT * 0.1, rel=0.1)
 
 
@@ -152,7 +155,7 @@ def test_lengths_have_bounds_and_come_back():
 def test_a_loss_at_the_mean_point_that_is_not_finite_shows_nothing():
     before = drive(0.1, 0.0)
     seen = look(0.0, 2.0, length=float(before.length), mean_loss=float("nan"))
-    assert float(lengths.looked(before, seen).gain) == float(before.gain)
+    assert float(looked(before, seen).gain) == float(before.gain)
 
 
 def test_where_a_training_ends():

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,27 +17,32 @@ def alone(value):
     return value
 
 
-def make_step(
-    loss_fn,
-    damping,
-    *,
-    krylov_dimension=10,
-    reorthogonalize=True,
-    previous=None,
-    learning_rate=1.0,
-    jit=False,
-    **settings,
-):
-    """Returns a compiled function from a point to a `StepResult`."""
+class Loss:
+    """A function of a point and of numbers: traced once for all numbers of a shape."""
 
-    def gradient_fn(at):
-        with tf.GradientTape() as tape:
-            tape.watch(at)
-            loss = loss_fn(at)
-        return tape.gradient(loss, at)
+    def __init__(self, function, *numbers):
+        self.function = function
+        self.numbers = [tf.constant(each, "float64") for each in numbers]
+
+    def __call__(self, point):
+        return self.function(point, *self.numbers)
+
+
+@functools.cache
+def traced_step(function, damping, *, krylov_dimension, reorthogonalize, jit, **settings):
+    """Returns a compiled function from a point, what a `Loss` holds and a start to a step."""
 
     @tf.function(autograph=False, jit_compile=jit)
-    def step(point):
+    def step(point, numbers, previous, learning_rate):
+        def loss_fn(at):
+            return function(at, *numbers)
+
+        def gradient_fn(at):
+            with tf.GradientTape() as tape:
+                tape.watch(at)
+                loss = loss_fn(at)
+            return tape.gradient(loss, at)
+
         def matvec(vector):
             with tf.autodiff.ForwardAccumulator(point, vector) as accumulator:
                 gradient = gradient_fn(point)
@@ -54,10 +61,10 @@ def make_step(
             ),
             step_lib.Settings(damping, **settings),
             loss_fn(point),
-            tf.constant(learning_rate, "float64"),
+            learning_rate,
             subspaces.Start(
                 gradient_fn(point),
-                None if previous is None else tf.constant(previous, "float64"),
+                previous,
                 tf.constant(damping_lib.UNSET, "float64"),
                 tf.constant([0, 0]),
             ),
@@ -66,15 +73,57 @@ def make_step(
     return step
 
 
-def take_step(loss_fn, point, damping, **kwargs):
-    return make_step(loss_fn, damping, **kwargs)(tf.constant(point, "float64"))
-
-
-def quadratic(matrix, linear=0.0):
-    matrix = tf.constant(matrix)
-    return lambda x: (
-        0.5 * tf.tensordot(x, tf.linalg.matvec(matrix, x), 1) + tf.reduce_sum(linear * x)
+def take_step(
+    loss_fn,
+    point,
+    damping,
+    *,
+    krylov_dimension=10,
+    reorthogonalize=True,
+    previous=None,
+    learning_rate=1.0,
+    jit=False,
+    **settings,
+):
+    """Returns the `StepResult` of a `Loss` at a point."""
+    step = traced_step(
+        loss_fn.function,
+        damping,
+        krylov_dimension=krylov_dimension,
+        reorthogonalize=reorthogonalize,
+        jit=jit,
+        **settings,
     )
+    return step(
+        tf.constant(point, "float64"),
+        loss_fn.numbers,
+        None if previous is None else tf.constant(previous, "float64"),
+        tf.constant(learning_rate, "float64"),
+    )
+
+
+def quadratic(matrix):
+    return Loss(half_square, matrix)
+
+
+def half_square(x, matrix):
+    return 0.5 * tf.tensordot(x, tf.linalg.matvec(matrix, x), 1)
+
+
+def sum_of_terms(point, factors):
+    x, y = tf.unstack(point)
+    one = tf.ones_like(x)
+    terms = [one, x, y, x * x, y * y, x * y, x * x * x, x * y * y, (x * x) ** 2, (y * y) ** 2]
+    return tf.reduce_sum(factors * tf.stack(terms))
+
+
+TERMS = ("one", "x", "y", "x2", "y2", "xy", "x3", "xy2", "x4", "y4")
+
+
+def polynomial(**factors):
+    """Returns the loss of two numbers with these factors: `x2=1.0` is x squared."""
+    assert set(factors) <= set(TERMS)
+    return Loss(sum_of_terms, [factors.get(name, 0.0) for name in TERMS])
 
 
 def dense_step(matrix, gradient, damping):
@@ -126,16 +175,27 @@ def test_definite_quadratic_is_solved_in_one_step(symmetric):
 
 
 def descend(loss_fn, point, damping, steps):
-    step = make_step(loss_fn, damping)
     point = tf.constant(point, "float64")
     for _ in range(steps):
-        point += step(point).step
+        point += take_step(loss_fn, point, damping).step
     return point.numpy(), float(loss_fn(point))
 
 
+@tf.function(autograph=False)
+def damped_newton_step(point, factors):
+    with tf.GradientTape() as outer:
+        outer.watch(point)
+        with tf.GradientTape() as inner:
+            inner.watch(point)
+            loss = sum_of_terms(point, factors)
+        gradient = inner.gradient(loss, point)
+    hessian = outer.jacobian(gradient, point) + 1e-4 * np.eye(2)
+    return -tf.linalg.solve(hessian, gradient[:, None])[:, 0]
+
+
 SADDLES = {
-    "5x^2 - y^2": (lambda p: 5 * p[0] ** 2 - p[1] ** 2, [1.0, 1e-3]),
-    "monkey": (lambda p: p[0] ** 3 - 3 * p[0] * p[1] ** 2, [0.01, 0.02]),
+    "5x^2 - y^2": (polynomial(x2=5.0, y2=-1.0), [1.0, 1e-3]),
+    "monkey": (polynomial(x3=1.0, xy2=-3.0), [0.01, 0.02]),
 }
 
 
@@ -157,14 +217,7 @@ def test_leaves_saddles_where_damped_newton_stays(name, policy):
     # The paper's baseline, (H + damping)^-1 g with the same damping, converges to the saddle.
     newton = tf.constant(start, "float64")
     for _ in range(25):
-        with tf.GradientTape() as outer:
-            outer.watch(newton)
-            with tf.GradientTape() as inner:
-                inner.watch(newton)
-                loss = loss_fn(newton)
-            gradient = inner.gradient(loss, newton)
-        hessian = outer.jacobian(gradient, newton) + 1e-4 * np.eye(2)
-        newton -= tf.linalg.solve(hessian, gradient[:, None])[:, 0]
+        newton += damped_newton_step(newton, *loss_fn.numbers)
     assert float(tf.norm(newton)) < 1e-3
 
 
@@ -178,7 +231,7 @@ def test_leaves_saddles_where_damped_newton_stays(name, policy):
 )
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_leaves_an_exact_saddle(policy, offset):
-    loss_fn = lambda p: offset + 5 * p[0] ** 2 - p[1] ** 2 + 0.1 * p[1] ** 4
+    loss_fn = polynomial(one=offset, x2=5.0, y2=-1.0, y4=0.1)
     result = take_step(loss_fn, [0.0, 0.0], policy)
     assert bool(result.accepted)
     assert float(result.loss) < offset - 0.05
@@ -186,16 +239,18 @@ def test_leaves_an_exact_saddle(policy, offset):
 
 
 def test_leaves_a_saddle_on_the_side_that_goes_down():
-    for sign in (1, -1):
+    def walled(p, sign):
         # Downhill on one side only: the quartic wall stands on the other.
-        loss_fn = lambda p, s=sign: p[0] ** 2 - 0.01 * p[1] ** 2 + 100 * tf.nn.relu(s * p[1]) ** 4
-        result = take_step(loss_fn, [0.0, 0.0], damping_lib.SearchDamping(GRID))
+        return p[0] ** 2 - 0.01 * p[1] ** 2 + 100 * tf.nn.relu(sign * p[1]) ** 4
+
+    for sign in (1.0, -1.0):
+        result = take_step(Loss(walled, sign), [0.0, 0.0], damping_lib.SearchDamping(GRID))
         assert float(result.step[1]) * sign < 0
 
 
 @pytest.mark.parametrize("policy", [damping_lib.SearchDamping(GRID), damping_lib.AdaptiveDamping()])
 def test_a_minimum_is_not_left(policy):
-    result = take_step(lambda p: 1 + tf.reduce_sum(p**2), [0.0, 0.0], policy)
+    result = take_step(polynomial(one=1.0, x2=1.0, y2=1.0), [0.0, 0.0], policy)
     assert not bool(result.accepted)
     np.testing.assert_array_equal(result.step, [0, 0])
     assert float(result.loss) == 1
@@ -211,8 +266,7 @@ def test_a_minimum_is_not_left(policy):
 )
 @pytest.mark.parametrize("jit", [False, True])
 def test_nan_gives_a_rejected_step(policy, jit):
-    loss_fn = lambda p: tf.reduce_sum(p**2) * tf.constant(np.nan, "float64")
-    result = take_step(loss_fn, [1.0, 2.0], policy, jit=jit)
+    result = take_step(polynomial(x2=np.nan), [1.0, 2.0], policy, jit=jit)
     assert not bool(result.accepted)
     np.testing.assert_array_equal(result.step, [0, 0])
 
@@ -234,8 +288,7 @@ def test_nan_in_products_alone_gives_a_rejected_step():
     np.testing.assert_array_equal(result.step, [0, 0])
 
 
-def quartic(p):
-    return tf.reduce_sum(p**4 - p**2) + p[0] * p[1]
+quartic = polynomial(x4=1.0, y4=1.0, x2=-1.0, y2=-1.0, xy=1.0)
 
 
 def test_inner_steps_go_further_in_the_same_subspace():
@@ -254,7 +307,7 @@ def test_inner_steps_go_further_in_the_same_subspace():
 @pytest.mark.parametrize("policy", [damping_lib.SearchDamping(GRID), damping_lib.AdaptiveDamping()])
 def test_inner_steps_that_do_not_help_are_left_out(policy):
     # Steps in one subspace reach the minimum of a quadratic: from there none can lower the loss.
-    loss_fn = lambda p: 1 + tf.reduce_sum(p**2)
+    loss_fn = polynomial(one=1.0, x2=1.0, y2=1.0)
     result = take_step(loss_fn, [1.0, -1.0], policy, inner_steps=50)
     assert bool(result.accepted)
     np.testing.assert_allclose(result.loss, 1, rtol=1e-12)
@@ -277,7 +330,7 @@ def test_learning_rate_scales_the_step():
 
 
 def test_a_linear_loss_is_followed_down():
-    result = take_step(lambda p: tf.reduce_sum(p), [0.0, 0.0], damping_lib.SearchDamping(GRID))
+    result = take_step(polynomial(x=1.0, y=1.0), [0.0, 0.0], damping_lib.SearchDamping(GRID))
     assert bool(result.accepted)
     assert float(result.loss) < 0
 
