@@ -190,3 +190,11 @@ def double_precision():
     yield
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def collect():
+    """Returns `gc.collect` for what the test has made: that of all tests before takes a minute."""
+    gc.freeze()
+    yield gc.collect
+    gc.unfreeze()

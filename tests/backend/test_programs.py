@@ -1,4 +1,3 @@
-import gc
 import weakref
 
 import pytest
@@ -18,14 +17,14 @@ def counting(x, variable):
     return {"product": tf.cond(x > 0, lambda: inner(x), lambda: x), "nothing": None}
 
 
-def test_a_program_runs_on_other_variables_when_those_of_the_trace_are_gone():
+def test_a_program_runs_on_other_variables_when_those_of_the_trace_are_gone(collect):
     variable, other = tf.Variable(2.0), tf.Variable(3.0)
     concrete = traced(variable, counting)
     assert concrete.captured_inputs[0] is variable.handle
     program = programs.Program(concrete)
     gone = weakref.ref(variable)
     del concrete, variable
-    gc.collect()
+    collect()
     assert gone() is None
     for _ in range(2):
         found = program([tf.constant(5.0), other.handle])
@@ -35,23 +34,23 @@ def test_a_program_runs_on_other_variables_when_those_of_the_trace_are_gone():
     assert float(other) == 6
 
 
-def test_the_runtime_forgets_a_program_with_its_last_reference():
+def test_the_runtime_forgets_a_program_with_its_last_reference(collect):
     program = programs.Program(traced(tf.Variable(2.0), counting))
     runtime, names = programs.context.context(), list(program._names)
-    gc.collect()
+    collect()
     assert len(names) > 1
     assert all(runtime.has_function(name) for name in names)
     del program
-    gc.collect()
+    collect()
     assert not any(runtime.has_function(name) for name in names)
 
 
-def test_a_program_and_the_function_that_it_was_made_of_do_not_take_each_other_away():
+def test_a_program_and_the_function_that_it_was_made_of_do_not_take_each_other_away(collect):
     variable = tf.Variable(2.0)
     concrete = traced(variable, counting)
     program = programs.Program(concrete)
     del program
-    gc.collect()
+    collect()
     assert float(concrete(tf.constant(5.0))["product"]) == 15
 
 
