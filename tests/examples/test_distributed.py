@@ -7,7 +7,7 @@ import pytest
 
 from tests import scripts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.first]
 
 SCRIPTS = {
     "example": scripts.EXAMPLES / "distributed.py",

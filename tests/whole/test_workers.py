@@ -13,7 +13,7 @@ import pytest
 
 from tests.whole import replica_runs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.first]
 
 TIMEOUT = 400  # Seconds for all of a launch; a busy machine takes half a minute to begin.
 
