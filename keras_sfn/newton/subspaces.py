@@ -118,7 +118,7 @@ def whole_space(hessian: Callable[[], tf.Tensor], agree: Agree) -> Span:
     def span(start: Start) -> Subspace:
         matrix = hessian()
         ritz = ritz_lib.ritz_pairs((matrix + tf.transpose(matrix)) / 2, on_host=True)
-        ritz = _agreed(ritz, agree)
+        ritz, reduced = _agreed(ritz, start.gradient, agree)
 
         def reduce(vector: tf.Tensor) -> tf.Tensor:
             return agree(tf.linalg.matvec(ritz.vectors, vector, True))
@@ -126,7 +126,7 @@ def whole_space(hessian: Callable[[], tf.Tensor], agree: Agree) -> Span:
         def expand(position: tf.Tensor) -> tf.Tensor:
             return tf.linalg.matvec(ritz.vectors, position)
 
-        return Subspace(ritz, reduce(start.gradient), reduce, expand)
+        return Subspace(ritz, reduced, reduce, expand)
 
     return span
 
@@ -150,20 +150,22 @@ def of_rows(
         shift: As in `Subspace`.
         made: As in `Subspace`.
     """
-    ritz = _agreed(ritz, agree)
-
-    def rotated(coordinates: tf.Tensor) -> tf.Tensor:
-        return agree(tf.linalg.matvec(ritz.vectors, coordinates, True))
+    ritz, reduced = _agreed(ritz, coordinates, agree)
 
     def reduce(vector: tf.Tensor) -> tf.Tensor:
-        return rotated(row_blocks.project(blocks, vector))
+        inner = row_blocks.project(blocks, vector)
+        return agree(tf.linalg.matvec(ritz.vectors, inner, True))
 
     def expand(position: tf.Tensor) -> tf.Tensor:
         return row_blocks.combine(blocks, tf.linalg.matvec(ritz.vectors, position))
 
-    return Subspace(ritz, rotated(coordinates), reduce, expand, shift, made)
+    return Subspace(ritz, reduced, reduce, expand, shift, made)
 
 
-def _agreed(ritz: ritz_lib.RitzPairs, agree: Agree) -> ritz_lib.RitzPairs:
-    both = agree(tf.concat([ritz.values[None], ritz.vectors], axis=0))
-    return ritz._replace(values=both[0], vectors=both[1:])
+def _agreed(
+    ritz: ritz_lib.RitzPairs, gradient: tf.Tensor, agree: Agree
+) -> tuple[ritz_lib.RitzPairs, tf.Tensor]:
+    """Returns Ritz pairs and the gradient along their vectors: one message."""
+    reduced = tf.linalg.matvec(ritz.vectors, gradient, True)
+    joined = agree(tf.concat([ritz.values[None], reduced[None], ritz.vectors], axis=0))
+    return ritz._replace(values=joined[0], vectors=joined[2:]), joined[1]
