@@ -81,8 +81,13 @@ _DEVIATIONS, _PART, _PART_AT_FIRST = 8.0, 0.2, 0.5
 # A bend of the loss along a step is seen from this part of the loss on.
 _VISIBLE = 1e-4
 
-# A length after a runaway.
+# A length after a runaway, over that of before, and by what factor a step it may grow from there:
+# looks alone would bring it back within a few steps, and further with every runaway.
 _RETREAT = 0.5
+_RETURN = 1.01
+
+# How far a look may move the mean curvature, as a factor.
+_FARTHEST = 100.0
 
 
 class State(NamedTuple):
@@ -92,7 +97,8 @@ class State(NamedTuple):
         steps: Of this kind so far, since the last runaway.
         slope: Mean of -g'd over steps.
         slope_square: Mean of its square.
-        curvature: Mean of |d'Hd|.
+        curvature: Geometric mean of |d'Hd|. It falls by orders of magnitude while lengths grow,
+            which an arithmetic mean would follow late.
         length: Of steps.
         loss: Mean of the losses.
         deviation: Mean absolute deviation of the losses from their mean.
@@ -102,6 +108,7 @@ class State(NamedTuple):
         late: Likewise, still more.
         gain: Mean of the loss less that at the mean point.
         since: Steps since a training ended, or a runaway.
+        ceiling: What the length is at most; zero before the first runaway.
         more: Logarithm of the part of the deviation by which the curvature of a step may raise the
             loss, over the first such part.
     """
@@ -119,6 +126,7 @@ class State(NamedTuple):
     late: tf.Tensor
     gain: tf.Tensor
     since: tf.Tensor
+    ceiling: tf.Tensor
     more: tf.Tensor
 
 
@@ -213,8 +221,10 @@ def looked(state: State, look: Look) -> State:
     shown = tf.where(visible, 2 * tf.math.divide_no_nan(bend, length**2), tf.zeros_like(bend))
     curvature = tf.maximum(tf.abs(look.curvature), shown)
     first = state.curvature <= 0
-    kept = tf.where(first, tf.zeros_like(length), FADING * tf.ones_like(length))
-    mean = kept * state.curvature + (1 - kept) * curvature
+    moved = tf.clip_by_value(
+        tf.math.divide_no_nan(curvature, state.curvature), 1 / _FARTHEST, _FARTHEST
+    )
+    mean = tf.where(first, curvature, state.curvature * moved ** (1 - FADING))
     wanted = REACH * tf.math.divide_no_nan(tf.maximum(optimistic_slope(state), 0), mean)
     state = _allowing(state, look)
     hidden = tf.sqrt(
@@ -223,6 +233,7 @@ def looked(state: State, look: Look) -> State:
     wanted = tf.maximum(wanted, hidden)
     bounded = tf.clip_by_value(wanted, SHRINKAGE * length, GROWTH * length)
     following = tf.where(length > 0, bounded, _FIRST * wanted)
+    following = tf.where(state.ceiling > 0, tf.minimum(following, state.ceiling), following)
     after = state._replace(
         curvature=mean,
         length=following,
@@ -290,6 +301,7 @@ def stepped(state: State, loss: tf.Tensor, away: tf.Tensor) -> State:
     after = state._replace(
         steps=steps,
         since=state.since + 1,
+        ceiling=_RETURN * state.ceiling,
         loss=mean,
         deviation=deviation,
         early=_weighed(state.early, loss, number, _EARLY_POWER),
@@ -299,6 +311,7 @@ def stepped(state: State, loss: tf.Tensor, away: tf.Tensor) -> State:
         steps=tf.ones_like(state.steps),
         curvature=state.curvature / _RETREAT,
         length=_RETREAT * state.length,
+        ceiling=_RETREAT * state.length,
         # A bound that stays would stop training for good where the data have changed.
         deviation=2 * state.deviation + 0.1 * tf.abs(state.loss),
         early=state.loss,

@@ -55,8 +55,22 @@ def test_changes_have_bounds():
 def test_a_loss_that_bends_more_than_the_product_says_counts():
     state = start(steps=50.0, slope=1.0, slope_square=1.0, curvature=1.0, length=1.0)
     seen = looked(state, look(1.0, 1.0, loss=1.0, trial_loss=3.0, length=1.0))
-    kept = lengths.FADING
-    assert float(seen.curvature) == pytest.approx(kept * 1.0 + (1 - kept) * 6.0, rel=1e-5)
+    assert float(seen.curvature) == pytest.approx(6.0 ** (1 - lengths.FADING), rel=1e-5)
+
+
+def test_the_mean_curvature_follows_a_fall_by_orders_of_magnitude():
+    state = start(steps=50.0, curvature=1.0, length=1e-3)
+    for number in range(40):
+        state = looked(state, look(1.0, 0.5**number, length=float(state.length)))
+    # Four looks behind, not forty.
+    assert float(state.curvature) / 0.5**39 == pytest.approx(2.0**4, rel=0.01)
+
+
+@pytest.mark.parametrize("curvature", [0.0, 1e30])
+def test_one_look_moves_the_mean_curvature_so_far_at_most(curvature):
+    state = start(steps=50.0, curvature=1.0, length=1e-3)
+    seen = looked(state, look(1.0, curvature, trial_loss=0.0, length=1e-3))
+    assert abs(np.log(float(seen.curvature))) == pytest.approx(0.2 * np.log(100.0), rel=1e-4)
 
 
 def test_noise_allows_a_length_where_the_slope_is_hidden():
@@ -97,6 +111,24 @@ def test_after_a_runaway_lengths_are_shorter_and_the_bound_wider():
     assert float(back.length) == 0.5
     assert float(back.deviation) > 0.1
     assert float(back.loss) == 1.0
+
+
+def test_lengths_shrink_where_one_runaway_follows_another_and_return_after_the_last():
+    state = start(steps=50.0, loss=1.0, deviation=0.01, length=1.0, curvature=1e-6)
+    state = state._replace(slope=tf.constant(1.0), slope_square=tf.constant(1.0))
+
+    def walk(state, steps):
+        for _ in range(steps):
+            # Looks would have the length grow as fast as they can.
+            if lengths.is_due(state):
+                state = looked(state, look(1.0, 1e-6, length=float(state.length)))
+            state = stepped(state, tf.constant(1.0), tf.constant(False))
+        return state
+
+    for number in range(1, 6):
+        state = walk(stepped(state, tf.constant(99.0), tf.constant(True)), 30)
+        assert float(state.length) < 0.7**number
+    assert float(walk(state, 400).length) > 1.0
 
 
 @pytest.mark.parametrize(
