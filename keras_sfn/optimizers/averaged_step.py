@@ -13,13 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sfn.backend import collectives
+from keras_sfn.backend import collectives, graphs
 from keras_sfn.curvature import products
 from keras_sfn.curvature import survey as survey_lib
 from keras_sfn.krylov import vectors
 from keras_sfn.newton import lengths
 from keras_sfn.newton import step as step_lib
-from keras_sfn.objective import constraints
+from keras_sfn.objective import constraints, replicas
 from keras_sfn.objective import objective as objective_lib
 from keras_sfn.optimizers import last_step, step_program
 from keras_sfn.preconditioner import averages as averages_lib
@@ -146,6 +146,9 @@ def _looked(
 
     def look(_: bool) -> lengths.Look:
         values = space.values()
+        loss_at = fresh.whole.loss
+        if not isinstance(fresh.whole, replicas.Replicas):
+            loss_at = graphs.once(loss_at, tf.TensorSpec((space.size,), space.dtype))
         matvec = products.hessian_vector_product(again(), values, loss.survey.hvp_mode)
         curvature = vectors.dot(seen.along, matvec(seen.along))
         square = vectors.dot(seen.along, seen.along)
@@ -155,8 +158,8 @@ def _looked(
             curvature=curvature,
             square=square,
             loss=seen.loss,
-            trial_loss=fresh.whole.loss(space.displaced(values, state.length * seen.along)),
-            mean_loss=fresh.whole.loss(space.unflatten(before.mean_point)),
+            trial_loss=loss_at(space.flatten(values) + state.length * seen.along),
+            mean_loss=loss_at(before.mean_point),
         )
 
     def looked() -> lengths.State:

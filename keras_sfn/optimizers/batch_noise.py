@@ -11,8 +11,9 @@ Two things are asked. Do batches differ? The sums of a batch's data are compared
 last batch; before the first step they are taken to. Where `fit` says that an epoch is one batch,
 they do not. Is the noise large? From the two halves of the rows, with gradients g and h: the
 noise of the whole batch's gradient is |g - h|^2 / 4 in the mean, its square without noise g'h.
-Their ratio is B_noise / B with the noise scale of McCandlish et al. Of batches that do not differ
-the gradients with two draws of the random numbers are compared, whose noise is |g - h|^2 / 2.
+Their ratio is B_noise / B with the noise scale of McCandlish et al. The halves draw random numbers
+of their own. Where an epoch is one batch, gradients of all rows with two draws of the random
+numbers are compared, whose noise is |g - h|^2 / 2.
 
 Reference: McCandlish et al., An empirical model of large-batch training, 2018,
 https://arxiv.org/abs/1812.06162.
@@ -115,19 +116,19 @@ class BatchNoise:
         last = tf.stack([state.total, state.squares, state.cosines])
         same = tf.reduce_all(tf.abs(total - last) <= _ROUNDING * size)
         first = tf.equal(state.steps, 0)
-        differ = (first | ~same) if several else tf.constant(False)
+        other = tf.constant(True) if draws else first | ~same
+        has_halves = batch.has_halves() if several else tf.constant(True)
         due = tf.equal(state.steps % PERIOD, 0)
-        in_halves = differ & batch.has_halves()
-        measured = due & (tf.constant(True) if draws else in_halves)
+        measured = due & other & has_halves
         noise, signal = tf.cond(
             measured,
-            lambda: self._measured(batch, loss, state, in_halves),
+            lambda: self._measured(batch, loss, state, several),
             lambda: (state.noise, state.signal),
         )
         bound = tf.where(state.noisy > 0, CALM, NOISY)
         noisy = measured & (noise > bound * tf.maximum(signal, 0))
         # A batch of one row has no parts; it is as noisy as can be.
-        noisy = tf.where(due, noisy | (differ & ~batch.has_halves()), state.noisy > 0)
+        noisy = tf.where(due, noisy | (other & ~has_halves), state.noisy > 0)
         state = State(
             steps=state.steps + 1,
             total=total[0],
@@ -145,16 +146,14 @@ class BatchNoise:
         batch: batches.Batch | replica_batch.ReplicaBatch,
         loss: survey_lib.FrozenLoss,
         state: State,
-        in_halves: tf.Tensor,
+        in_halves: bool,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the means of noise and signal with one more measurement."""
 
         def measure(_: bool) -> tuple[tf.Tensor, tf.Tensor]:
-            return tf.cond(
-                in_halves,
-                lambda: of_two(batch.half, loss.whole.space, 4),
-                lambda: of_two(batch.redrawn, loss.whole.space, 2),
-            )
+            if in_halves:
+                return of_two(batch.half, loss.whole.space, 4)
+            return of_two(batch.redrawn, loss.whole.space, 2)
 
         noise, signal = step_program.compiled(measure, loss, False)()
         kept = tf.minimum(state.measurements / (state.measurements + 1), _FADING)

@@ -56,7 +56,7 @@ class Values(NamedTuple):
         squares: Shape (n,), of their squares there, likewise.
         products: G G' and G' G of all rotated sides, and traces, as `kronecker.moments` gives them.
         eigenvectors: A square matrix for each rotated side; unit matrices at first.
-        vanish: As of `kronecker.Factorised`, of the products from which the eigenvectors are.
+        vanish: As of `kronecker.Eigenpairs`, of the products from which the eigenvectors are.
         direction: Shape (n,), that of the last step.
         mean_point: Shape (n,), of the parameters of the last steps; a runaway goes back to it.
         lengths: State of the length, a vector.
@@ -127,22 +127,21 @@ class Averages:
         since = count - 1
         renewal = tf.equal(since % PERIOD, 0) | tf.reduce_any(tf.equal(since, _EARLY))
 
-        def renewed() -> tuple[tf.Tensor, tf.Tensor]:
-            eigenvectors, _, vanish = kronecker.factorise(self.blocks, values.products)
+        def renewed() -> tf.Tensor:
+            eigenvectors, _, vanish = kronecker.eigenpairs(self.blocks, values.products)
             self._variables.vanish.assign(vanish)
             mean = kronecker.rotated_back(self.blocks, values.eigenvectors, values.mean)
             for variable, matrix in zip(self._variables.eigenvectors, eigenvectors, strict=True):
                 variable.assign(matrix)
-            mean = kronecker.rotated(self.blocks, eigenvectors, mean)
-            return mean, kronecker.evened(self.blocks, vanish, values.squares)
+            return kronecker.rotated(self.blocks, eigenvectors, mean)
 
         def multiplied() -> tf.Tensor:
             self._variables.products.assign(values.products)
             return values.count
 
-        mean, squares = tf.cond(renewal, renewed, lambda: (values.mean, values.squares))
+        mean = tf.cond(renewal, renewed, lambda: values.mean)
         count = tf.cond(_products_are_due(values.count), multiplied, lambda: values.count)
-        kept = values._replace(mean=mean, squares=squares, count=count)
+        kept = values._replace(mean=mean, count=count)
         for name in ("count", "mean", "squares", "direction", "mean_point", "lengths"):
             getattr(self._variables, name).assign(getattr(kept, name))
 
@@ -204,7 +203,7 @@ def held_numbers(variables: Sequence[keras.Variable]) -> int:
     blocks = kronecker.layer_blocks(variables)
     size = sum(block.size for block in blocks)
     sides = sum(len(block.sides) for block in blocks)
-    return 4 * size + 3 * kronecker.moments_length(blocks) + sides
+    return 4 * size + 3 * kronecker.moments_length(blocks) + sides + len(lengths.INITIAL) + 1
 
 
 def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Tensor) -> Values:
@@ -226,8 +225,8 @@ def following(blocks: Sequence[kronecker.Block], values: Values, gradient: tf.Te
     )
     rotated = kronecker.rotated(blocks, values.eigenvectors, gradient)
     mean = MEAN_FADING * values.mean + (1 - MEAN_FADING) * rotated
-    own = kronecker.evened(blocks, values.vanish, rotated**2)
-    squares = SQUARE_FADING * values.squares + (1 - SQUARE_FADING) * own
+    squares = SQUARE_FADING * values.squares + (1 - SQUARE_FADING) * rotated**2
+    squares = kronecker.evened(blocks, values.vanish, squares)
     roots = tf.sqrt(squares / (1 - SQUARE_FADING**count))
     floors = [
         tf.fill(

@@ -174,31 +174,33 @@ def moments(blocks: Sequence[Block], sample: tf.Tensor) -> tf.Tensor:
     return tf.concat([*products, tf.stack(traces)], axis=0)
 
 
-class Factorised(NamedTuple):
-    """Mean moments of all layers, taken apart.
+class Eigenpairs(NamedTuple):
+    """Of the mean moments of all rotated sides.
 
     Attributes:
-        eigenvectors: Of a `Preconditioner`.
-        kappa: Shape (n,).
-        vanish: Shape (sides,) integers, how many eigenvalues of each rotated side are zero but for
+        vectors: A square matrix for each side.
+        values: Shape (side,) for each, ascending; the moments are not divided by the trace.
+        vanish: Shape (sides,) integers, how many eigenvalues of each side are zero but for
             rounding: the first ones. Their eigenvectors are any basis of what they span.
     """
 
-    eigenvectors: list[tf.Tensor]
-    kappa: tf.Tensor
+    vectors: list[tf.Tensor]
+    values: list[tf.Tensor]
     vanish: tf.Tensor
 
 
-def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> Factorised:
-    """Returns eigenvectors and kappa from mean moments.
+def eigenpairs(blocks: Sequence[Block], mean: tf.Tensor) -> Eigenpairs:
+    """Returns eigenvectors and eigenvalues of mean moments.
 
     TensorFlow's own solver: XLA's takes many times as long. Each of several replicas solves for
     some of the sides, and one message brings the results together, as in Shi et al., A distributed
     data-parallel PyTorch implementation of the distributed Shampoo optimizer, 2023,
     https://arxiv.org/abs/2309.06497.
+
+    Args:
+        blocks: The layers.
+        mean: Of what `moments` gives.
     """
-    kappas = []
-    traces = mean[-len(blocks) :]
     scaled = [_scaled_down(matrix) for matrix in unpack(blocks, mean[: -len(blocks)])]
     pairs = collectives.shared(
         [functools.partial(tf.linalg.eigh, matrix) for matrix, _ in scaled],
@@ -208,29 +210,42 @@ def factorise(blocks: Sequence[Block], mean: tf.Tensor) -> Factorised:
     )
     # Ascending: the last is the largest. The eigenvectors of a zero matrix are the axes.
     epsilon = precision.epsilon(mean.dtype)
-    vanish = [
+    zeros = [
         (values <= min(epsilon * values.shape[0], _LARGEST_ROUNDING) * values[-1])
         & (values[-1] > 0)
         for values, _ in pairs
     ]
-    solved = iter(
+    solved = [
         tf.where(zero, epsilon * values[-1], values) * scale
-        for (values, _), zero, (_, scale) in zip(pairs, vanish, scaled, strict=True)
-    )
-    for index, block in enumerate(blocks):
-        trace = traces[index]
-        kappa = trace * tf.ones((1, 1), mean.dtype)
+        for (values, _), zero, (_, scale) in zip(pairs, zeros, scaled, strict=True)
+    ]
+    counts = [tf.reduce_sum(tf.cast(zero, tf.int32)) for zero in zeros]
+    vectors_of = [basis for _, basis in pairs]
+    return Eigenpairs(vectors_of, solved, tf.stack(counts or [0])[: len(pairs)])
+
+
+def eigenvalues(blocks: Sequence[Block], pairs: Eigenpairs, mean: tf.Tensor) -> tf.Tensor:
+    """Returns kappa, the eigenvalues of the Kronecker products, shape (n,).
+
+    Args:
+        blocks: The layers.
+        pairs: Of their sides.
+        mean: The moments that they are of.
+    """
+    traces = mean[-len(blocks) :]
+    kappas = []
+    of_sides = iter(pairs.values)
+    for block, trace in zip(blocks, tf.unstack(traces, len(blocks)), strict=True):
+        kappa = trace * tf.ones((1, 1), traces.dtype)
         for axis, side in enumerate((block.rows, block.columns)):
             if side not in block.sides:
                 # A side that is not rotated has equal shares of the trace.
                 kappa = tf.repeat(kappa / side, side, axis=axis)
                 continue
-            share = tf.math.divide_no_nan(tf.maximum(next(solved), 0), trace)
+            share = tf.math.divide_no_nan(tf.maximum(next(of_sides), 0), trace)
             kappa = kappa * (share[:, None] if axis == 0 else share[None, :])
         kappas.append(tf.reshape(kappa, (block.size,)))
-    counts = [tf.reduce_sum(tf.cast(zero, tf.int32)) for zero in vanish]
-    bases = [basis for _, basis in pairs]
-    return Factorised(bases, tf.concat(kappas, axis=0), tf.stack(counts or [0])[: len(bases)])
+    return tf.concat(kappas, axis=0)
 
 
 def evened(blocks: Sequence[Block], vanish: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
@@ -240,7 +255,7 @@ def evened(blocks: Sequence[Block], vanish: tf.Tensor, squares: tf.Tensor) -> tf
 
     Args:
         blocks: The layers.
-        vanish: Of a `Factorised`.
+        vanish: Of `Eigenpairs`.
         squares: Shape (n,).
     """
 

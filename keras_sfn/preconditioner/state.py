@@ -163,10 +163,12 @@ class PreconditionerState:
         count = tf.cast(step, self._moments.dtype)
         kept = tf.minimum(count / (count + 1), _DECAY)
         moments = _faded(self._moments.value, mean_moments(), kept)
-        eigenvectors, kappa, vanish = kronecker.factorise(self.blocks, moments)
+        pairs = kronecker.eigenpairs(self.blocks, moments)
+        eigenvectors = pairs.vectors
+        kappa = kronecker.eigenvalues(self.blocks, pairs, moments)
         found = collectives.agree(mean_row_squares(eigenvectors))
         squares = _faded(self._row_squares.value, found, kept)
-        squares = kronecker.evened(self.blocks, vanish, squares)
+        squares = kronecker.evened(self.blocks, pairs.vanish, squares)
         curvature = kronecker.between(self.blocks, kappa, tf.sqrt(squares))
         self._moments.assign(moments)
         for variable, value in zip(self._eigenvectors, eigenvectors, strict=True):

@@ -8,7 +8,7 @@ import pytest
 from absl import logging
 
 import keras_sfn
-from keras_sfn.fit import shared_steps
+from keras_sfn.fit import compiling, shared_steps
 from keras_sfn.optimizers import newton_optimizer
 from tests.fit import models
 
@@ -34,8 +34,9 @@ def traces(monkeypatch):
 
 @pytest.fixture
 def said(monkeypatch):
-    """Lines of the log."""
+    """Lines of the log, but for those that depend on how long a step takes."""
     lines = []
+    monkeypatch.setattr(compiling, "_PATIENCE", 3600.0)
 
     def log(level, text, *arguments):
         lines.append(text % arguments)

@@ -12,7 +12,7 @@ Y = X[:, :1] ** 2
 # Of a step: the gradient for a look at its ops, the gradient, and for a check of it gradient and
 # loss. In a subspace besides: a sample of the Gauss-Newton matrix, products for a renewal and for
 # the subspace, the loss of trial steps. Of averages: a product and two losses of a look.
-SUBSPACE, AVERAGED = 8, 7
+SUBSPACE, AVERAGED = 8, 6
 # The model is built by a call; `fit` tells its kind by the loss and the gradient, and that of
 # another shape by the loss.
 BUILT, KIND, OTHER_SHAPE = 1, 2, 1

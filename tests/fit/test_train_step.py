@@ -183,7 +183,7 @@ def test_options_of_compile_give_the_same_training():
 @pytest.mark.parametrize("asked", ["auto", True])
 def test_xla_compiles_the_step_and_no_eigenvectors(monkeypatch, asked):
     compiled, renewals = [], []
-    original, factorise = step_program.compiled, kronecker.factorise
+    original, eigenpairs = step_program.compiled, kronecker.eigenpairs
 
     def spy(compute, loss, whole):
         compiled.append(loss.survey.jit_compile)
@@ -192,10 +192,10 @@ def test_xla_compiles_the_step_and_no_eigenvectors(monkeypatch, asked):
     def counted(blocks, mean):
         # What XLA cannot compile.
         mean = tf.numpy_function(lambda value: renewals.append(1) or value, [mean], mean.dtype)
-        return factorise(blocks, tf.ensure_shape(mean, (kronecker.moments_length(blocks),)))
+        return eigenpairs(blocks, tf.ensure_shape(mean, (kronecker.moments_length(blocks),)))
 
     monkeypatch.setattr(step_program, "compiled", spy)
-    monkeypatch.setattr(kronecker, "factorise", counted)
+    monkeypatch.setattr(kronecker, "eigenpairs", counted)
     x, y = data()
     layers = [keras.layers.Reshape((6, 1)), keras.layers.MaxPooling1D(), keras.layers.Flatten()]
     model = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(2)])

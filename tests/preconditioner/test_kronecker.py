@@ -34,7 +34,9 @@ def test_blocks_cover_convolutions_and_scalars():
 
 def preconditioner(blocks, samples):
     mean = sum(kronecker.moments(blocks, tf.constant(sample)) for sample in samples) / len(samples)
-    return kronecker.Preconditioner(blocks, *kronecker.factorise(blocks, mean)[:2])
+    pairs = kronecker.eigenpairs(blocks, mean)
+    kappa = kronecker.eigenvalues(blocks, pairs, mean)
+    return kronecker.Preconditioner(blocks, pairs.vectors, kappa)
 
 
 @pytest.mark.parametrize("longest", [1024, 3])
@@ -136,7 +138,9 @@ def test_nothing_depends_on_the_basis_of_a_null_space():
     product, vector = rng.normal(size=(2, 30))
     found = []
     for mean in (moments, other):
-        bases, kappa, vanish = kronecker.factorise(blocks, tf.constant(mean))
+        pairs = kronecker.eigenpairs(blocks, tf.constant(mean))
+        kappa = kronecker.eigenvalues(blocks, pairs, tf.constant(mean))
+        bases, vanish = pairs.vectors, pairs.vanish
         np.testing.assert_array_equal(vanish, [5, 3, 0, 0])
         squares = kronecker.rotated(blocks, bases, tf.constant(product)) ** 2
         evened = kronecker.evened(blocks, vanish, squares)
