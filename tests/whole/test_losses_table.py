@@ -59,7 +59,9 @@ def test_a_column():
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", table.LOSSES)
 def test_every_cell(loss):
-    assert differing(table.ACTIVATIONS, [loss]) == {}
+    # Refused for its own op, whatever comes before it; its traces take longest.
+    activations = table.ACTIVATIONS[::10] if loss == "CTC" else table.ACTIVATIONS
+    assert differing(activations, [loss]) == {}
 
 
 @pytest.mark.parametrize("way", table.WAYS)
